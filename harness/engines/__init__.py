@@ -1,0 +1,144 @@
+"""What every engine gives back: the same Reply, the same Card, the same errors, whoever ran the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+Message = Mapping[str, str]  # {"role": "user" | "assistant" | "system", "content": ...}
+
+
+class Unreachable(Exception):
+    """No server answers there, or it stopped answering. Nothing was measured."""
+
+
+class UnknownModel(Exception):
+    """The engine answers, and does not have this model."""
+
+
+class RequestFailed(Exception):
+    """One request came back without an answer: a transport fault, never a wrong answer.
+
+    `retry` says whether the same request may succeed a moment later.
+    """
+
+    def __init__(self, line: str, *, retry: bool) -> None:
+        super().__init__(line)
+        self.retry = retry
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Sampling options, the same for every request to a model, warm-up included (Ollama reloads on a change)."""
+
+    num_ctx: int = 4096
+    num_predict: int = 1024
+    temperature: float = 0.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+    def request(self) -> dict[str, Any]:
+        """The `options` object of a chat request."""
+        options: dict[str, Any] = {"num_ctx": self.num_ctx, "num_predict": self.num_predict,
+                                   "temperature": self.temperature, "seed": self.seed}
+        if self.stop:
+            options["stop"] = list(self.stop)
+        return options
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where the time of one request went, in seconds. `wall` is the client's clock, the parts the server's.
+
+    `first_token` runs until the first visible or thinking token, `thinking` until the first visible one.
+    """
+
+    wall: float = 0.0
+    load: float = 0.0
+    queue: float = 0.0
+    prompt: float = 0.0
+    decode: float = 0.0
+    first_token: float = 0.0
+    thinking: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the model said to the last message, with its thinking and its timings.
+
+    `done_reason` is "stop", or "length" when the token limit cut the reply. `earlier` holds the replies to
+    the turns before, in a dialogue. `cached_tokens` is None where the engine does not tell.
+    """
+
+    text: str
+    thinking: str = ""
+    done_reason: str = "stop"
+    timing: Timing = field(default_factory=Timing)
+    prompt_tokens: int = 0
+    reply_tokens: int = 0
+    cached_tokens: int | None = None
+    earlier: tuple[Reply, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """Which model, exactly: recorded in the report and diffed between base and candidate."""
+
+    name: str
+    digest: str
+    engine: str
+    engine_version: str
+    host: str = ""
+    size_bytes: int = 0
+    quantization: str = ""
+    parameter_size: str = ""
+    family: str = ""
+    template: str = ""
+    system: str = ""
+    parameters: str = ""
+    capabilities: tuple[str, ...] = ()
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the model has a thinking mode that the request can switch on."""
+        return "thinking" in self.capabilities
+
+
+class Engine(Protocol):
+    """Runs one model at a time. Every method raises Unreachable, UnknownModel or RequestFailed, nothing else."""
+
+    name: str
+
+    async def names(self) -> list[str]:
+        """The models that it has."""
+
+    async def card(self, model: str) -> Card:
+        """Identity and settings of a model."""
+
+    async def load(self, model: str, options: Options) -> float:
+        """Bring the model into memory. Seconds that it took."""
+
+    async def chat(self, card: Card, messages: Sequence[Message], options: Options) -> Reply:
+        """Ask, and wait for the whole reply."""
+
+    async def unload(self, model: str) -> None:
+        """Give its memory back."""
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+
+
+THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+
+
+def split_thinking(text: str, thinking: str = "") -> tuple[str, str]:
+    """(visible answer, thinking) of a raw reply; what the server already separated is kept.
+
+    A tag that never closes means that the budget ran out while thinking: all of it is thinking.
+    """
+    stripped = text.lstrip()
+    if thinking or not stripped.startswith(THINK_OPEN):
+        return text.strip(), thinking.strip()
+    inside, closed, answer = stripped[len(THINK_OPEN):].partition(THINK_CLOSE)
+    return (answer.strip() if closed else ""), inside.strip()
