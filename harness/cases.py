@@ -161,13 +161,22 @@ def load_cases(kind: Kind, *, half: str = "open", data: Path | None = None) -> t
 def load_intents(data: Path | None = None) -> dict[str, Intent]:
     """Every intent of data/evals/intents.jsonl by name. Raises DataError."""
     path = (data or DATA) / "evals" / "intents.jsonl"
-    return {row["intent"]: _parse(Intent, row, path, number) for number, row in _rows(path)}
+    intents = [_parse(Intent, row, path, number) for number, row in _rows(path)]
+    return {intent.intent: intent for intent in intents}
 
 
 def load_gold(kind: Kind, data: Path | None = None) -> tuple[Gold, ...]:
     """The labelled replies of data/gold/<kind>.jsonl. Raises DataError."""
     path = (data or DATA) / "gold" / f"{kind}.jsonl"
     return tuple(_parse(Gold, row, path, number) for number, row in _rows(path))
+
+
+def check_files(data: Path | None = None) -> None:
+    """Read every case file that is there, so that a broken line is found before a model is asked. Raises DataError."""
+    for kind in KINDS:
+        if ((data or DATA) / "evals" / f"{kind}.jsonl").is_file():
+            load_cases(kind, data=data)
+    load_intents(data)
 
 
 def some_of_each(cases: tuple[Case, ...], most: int) -> tuple[Case, ...]:

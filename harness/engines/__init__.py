@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 Message = Mapping[str, str]  # {"role": "user" | "assistant" | "system", "content": ...}
@@ -36,12 +37,14 @@ class Options:
     num_predict: int = 1024
     temperature: float = 0.0
     seed: int = 0
+    repeat_penalty: float = 1.0  # Ollama's default has changed (1.1 until 0.12 or so), and it changes greedy text
     stop: tuple[str, ...] = ()
 
     def request(self) -> dict[str, Any]:
         """The `options` object of a chat request."""
         options: dict[str, Any] = {"num_ctx": self.num_ctx, "num_predict": self.num_predict,
-                                   "temperature": self.temperature, "seed": self.seed}
+                                   "temperature": self.temperature, "seed": self.seed,
+                                   "repeat_penalty": self.repeat_penalty}
         if self.stop:
             options["stop"] = list(self.stop)
         return options
@@ -68,7 +71,8 @@ class Reply:
     """What the model said to the last message, with its thinking and its timings.
 
     `done_reason` is "stop", or "length" when the token limit cut the reply. `earlier` holds the replies to
-    the turns before, in a dialogue. `cached_tokens` is None where the engine does not tell.
+    the turns before, in a dialogue. `cached_tokens` is None where the engine does not tell. `alone`: nothing
+    else was in flight, so the timing is a latency; `replayed`: read back from the journal, so it is not.
     """
 
     text: str
@@ -79,6 +83,8 @@ class Reply:
     reply_tokens: int = 0
     cached_tokens: int | None = None
     earlier: tuple[Reply, ...] = ()
+    alone: bool = False
+    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,18 @@ class Card:
         return "thinking" in self.capabilities
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model in memory: seconds that loading took, the context it really got, the share of it on the GPU.
+
+    None where the engine does not tell.
+    """
+
+    seconds: float
+    num_ctx: int | None = None
+    gpu_share: float | None = None
+
+
 class Engine(Protocol):
     """Runs one model at a time. Every method raises Unreachable, UnknownModel or RequestFailed, nothing else."""
 
@@ -112,12 +130,13 @@ class Engine(Protocol):
 
     async def names(self) -> list[str]:
         """The models that it has."""
+        ...
 
     async def card(self, model: str) -> Card:
         """Identity and settings of a model."""
 
-    async def load(self, model: str, options: Options) -> float:
-        """Bring the model into memory. Seconds that it took."""
+    async def load(self, card: Card, options: Options) -> Loaded:
+        """Bring the model into memory with these options."""
 
     async def chat(self, card: Card, messages: Sequence[Message], options: Options) -> Reply:
         """Ask, and wait for the whole reply."""
@@ -142,3 +161,37 @@ def split_thinking(text: str, thinking: str = "") -> tuple[str, str]:
         return text.strip(), thinking.strip()
     inside, closed, answer = stripped[len(THINK_OPEN):].partition(THINK_CLOSE)
     return (answer.strip() if closed else ""), inside.strip()
+
+
+class Stream:
+    """A reply as it arrives: its text, and when the first token and the first visible token came."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._text: list[str] = []
+        self._thinking: list[str] = []
+        self._first_token = self._first_visible = 0.0
+
+    def add(self, text: str = "", thinking: str = "") -> None:
+        """One chunk. Empty chunks (a role, an end mark) carry no token and stop no clock."""
+        now = time.perf_counter() - self._start
+        if text or thinking:
+            self._first_token = self._first_token or now
+        self._thinking.append(thinking)
+        self._text.append(text)
+        if text and not self._first_visible and self._visible():
+            self._first_visible = now
+
+    def reply(self, done_reason: str, timing: Timing, *, prompt_tokens: int, reply_tokens: int,
+              cached_tokens: int | None) -> Reply:
+        """The finished reply; `timing` brings the server's parts, the client's are filled in here."""
+        wall = time.perf_counter() - self._start
+        answer, thoughts = split_thinking("".join(self._text), "".join(self._thinking))
+        thinking = (self._first_visible or wall) - self._first_token if thoughts else 0.0
+        return Reply(text=answer, thinking=thoughts, done_reason=done_reason,
+                     timing=replace(timing, wall=wall, first_token=self._first_token, thinking=thinking),
+                     prompt_tokens=prompt_tokens, reply_tokens=reply_tokens, cached_tokens=cached_tokens)
+
+    def _visible(self) -> bool:
+        raw = "".join(self._text).strip()
+        return bool(split_thinking(raw)[0]) and not THINK_OPEN.startswith(raw)

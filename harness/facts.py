@@ -1,0 +1,72 @@
+"""Technical accuracy: which facts an answer states, and whether it denies or contradicts any."""
+
+from __future__ import annotations
+
+import re
+
+from harness.cases import Case, Fact
+from harness.engines import Reply
+from harness.gates import gates
+from harness.score import Outcome
+from harness.turkish import ends_finite, fold, sentences
+
+ENOUGH = 0.75
+
+_NEGATED_VERB = re.compile(r"\w{2,}(?:m[aei]z(?!s[ae])\w*|m[iu]yo\w*|m[ae]d[iu]\w*|m[ae]y[ae]c\w*|m[ae]m[iu]s\w*|m[ae]m\b)")
+_NEGATED_AFTER = re.compile(r"\W{1,3}(?:\w+ ){0,2}(?:degil|yok)\b|\W(?:\w+ ){0,1}(?:sanilir|sanma)")
+# A pattern that itself speaks of a negation (stateless: "durum tutm(az|uyor)") means it.
+_MEANS_NEGATION = re.compile(r"m\[|m\(|m[ae][zd]|m[iu]y|degil|yok")
+_NOT_ONLY = re.compile(r"\b(?:sadece|yalnizca|yalniz)\b[^.,;!?]*$")
+
+
+def technical(case: Case, reply: Reply) -> Outcome:
+    """Technical accuracy of one answer: 1 or 0; `facts` in the detail is the share of the facts that it states.
+
+    Pass: gates, facts stated / facts >= .75 with every critical one, nothing contradicted, and sentences instead of
+    a list of keywords (facts/turkish.md 5.2, technical accuracy).
+    """
+    folded = [fold(sentence) for sentence in sentences(reply.text)]
+    stated = {fact.name: states(fact, folded) for fact in case.facts}
+    share = sum(stated.values()) / len(stated) if stated else 1.0
+    reasons = gates(case, reply)
+    reasons += [f"critical fact missing: {fact.name}" for fact in case.facts if fact.critical and not stated[fact.name]]
+    if share < ENOUGH:
+        reasons.append(f"{sum(stated.values())} of {len(stated)} facts; {ENOUGH:.0%} are needed")
+    if wrong := contradicted(case, folded):
+        reasons.append(f"contradicts: '{wrong}'")
+    if keywords_only(reply.text):
+        reasons.append("a list of keywords")
+    return Outcome(0.0 if reasons else 1.0, not reasons, tuple(reasons), {"facts": share})
+
+
+def states(fact: Fact, folded: list[str]) -> bool:
+    """Whether any of the fact's patterns is said, and not denied, in one of the folded sentences."""
+    return any(asserts(pattern, sentence) for pattern in fact.any for sentence in [*folded, " ".join(folded)])
+
+
+def contradicted(case: Case, folded: list[str]) -> str | None:
+    """The first wrong thing that the sentences assert, as it was written."""
+    return next((sentence[:60] for pattern in case.contradict for sentence in folded if asserts(pattern, sentence)), None)
+
+
+def asserts(pattern: str, folded: str) -> bool:
+    """Whether the pattern matches somewhere where it is not denied: "X değil", "X yok", "Xmaz", "Xmıyor"."""
+    if _MEANS_NEGATION.search(pattern):
+        return re.search(pattern, folded) is not None
+    return any(not _denied(folded, match) for match in re.finditer(pattern, folded))
+
+
+def keywords_only(text: str) -> bool:
+    """Whether under half of the sentences end in a predicate: words without statements, or in a heap."""
+    said = sentences(text)
+    return sum(map(ends_finite, said)) < len(said) / 2
+
+
+def _denied(folded: str, match: re.Match[str]) -> bool:
+    rest = re.match(r"\w*", folded[match.end():])
+    end = match.end() + (rest.end() if rest else 0)
+    begin = folded.rfind(" ", 0, match.start()) + 1
+    if _NEGATED_VERB.search(folded[begin:end]):
+        return True
+    after = _NEGATED_AFTER.match(folded[end:])
+    return after is not None and not re.search(r"[,;:.]", after.group()) and not _NOT_ONLY.search(folded[:match.start()])

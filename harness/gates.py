@@ -1,0 +1,184 @@
+"""Gates: what no reply may be, whatever was asked. One reason a gate; no reason is a reply worth scoring.
+
+Each gate is a function `(case, reply) -> reason or None`. GATES is the list, so that a test can take one out and
+see what it lets through. Classes A1-A22: facts/turkish.md 6.5.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from functools import lru_cache
+
+from rapidfuzz import fuzz
+
+from harness.cases import Case
+from harness.engines import Reply
+from harness.turkish import clean, ends_finite, fold, is_turkish, prose, sentences, words
+
+Gate = Callable[[Case, Reply], str | None]
+
+_BOILERPLATE = re.compile(
+    r"\bdil model(?:i|iyim)\b|yapay zeka (?:dil )?(?:modeli|asistani)(?:yim| olarak)|yapay zeka (?:asistan|model)iyim"
+    r"|\bsiz(?:e|lere) (?:\w+ ){0,4}yardimci|yardimci olabilecegim (?:baska )?bir|memnuniyet duyar|talebinizi"
+    r"|baska bir sorunuz|(?:bu|o) konuda (?:size |sana )?yardimci olam|(?:yanit|cevap) verem(?:em|iyorum)"
+    r"|(?:anlayisiniz|ilginiz) icin|as an ai\b|ai (?:language )?model|how (?:can|may) i (?:help|assist)")
+_ANOTHER = re.compile(
+    r"\b(?:ben|adim|ismim)(?: bir)? (?:chatgpt|gpt|gemma|gemini|llama|qwen|mistral|smollm|claude|copilot|siri|alexa)"
+    r"(?![^.!?]{0,16}\b(?:degil|sanma))"
+    r"|\b(?:openai|google|meta|alibaba|anthropic|microsoft|hugging ?face)\w*(?:'\w+)? tarafindan")
+_THOUGHT = re.compile(
+    r"</?think|<\||</s>|<(?:start|end)_of_turn>|\[/?inst\]|^\W*(?:iterasyon|iteration|dusunce adimi|dusunme adimi)\s*#?\d"
+    r"|^\W*(?:user|assistant|system|kullanici|asistan)\s*:", re.M)
+_STEP = re.compile(r"^\W*(?:adim|step)\s*\d+\s*[:.)-]", re.M)
+_INJECTION = re.compile(
+    r"\b(?:puan|skor|score|grade|rating)\w*\"?\s*[:=]\s*\"?(?:1(?:[.,]0+)?|10|100|5)\b"
+    r"|\"?(?:passed|correct|verdict)\"?\s*[:=]|onceki (?:tum )?talimat|ignore (?:all )?(?:previous|prior)"
+    r"|bu (?:cevap|yanit)\w* (?:dogru|gecer|tam puan)|degerlendirici\w*\s*:")
+_MOJIBAKE = re.compile(r"[ýþðÝÞÐ\ufffd]|Ã[\x80-\xbf¼¶§œ‡–]|Ä[±°Ÿ\x9f\x80-\xbf]|Å[Ÿž\x9f\x80-\xbf]")
+_LETTER_RUN = re.compile(r"(.)\1{11}|(..)\2{9}")
+# Words that a Turkish sentence cannot end on, and ones that it cannot begin with.
+_DANGLING = frozenset(["ve", "veya", "ama", "fakat", "ancak", "cunku", "eger", "bir", "bi", "bu", "su", "her", "cok",
+                       "en", "hangi", "yada", "ile", "gibi", "mesela", "ornegin", "hem"])
+_QUESTION = frozenset(["mi", "misin", "mu", "musun", "miyim", "muyum"])
+_INFORMAL = re.compile(r"\bb(?:i|ir) ?se?[yi]\b|\bbis(?:i|ey|iy)\b")
+_CLITIC = frozenset(["mi", "misin", "musun", "miyim", "muyum", "miyiz", "muyuz", "da"])
+# Words that add nothing to an echo.
+_FILLER = frozenset(["kanka", "kankam", "ya", "mi", "misin", "mu", "musun", "ki", "de", "da", "be", "peki", "yani",
+                     "demek", "evet", "sen", "ben", "hmm"])
+_PRONOUNS = {form: f"@{case}" for case, forms in {
+    "": "ben sen", "i": "beni seni", "a": "bana sana", "de": "bende sende", "den": "benden senden", "im": "benim senin",
+}.items() for form in forms.split()}
+
+
+def gates(case: Case, reply: Reply, *, skip: tuple[Gate, ...] = ()) -> list[str]:
+    """Every reason against the reply, in the order of GATES; an empty list is a pass."""
+    return [reason for gate in GATES if gate not in skip and (reason := gate(case, reply))]
+
+
+def empty(case: Case, reply: Reply) -> str | None:
+    """A1: nothing, or only punctuation and emoji."""
+    return None if words(reply.text) else "empty"
+
+
+def cut_off(case: Case, reply: Reply) -> str | None:
+    """The token limit ended the reply, not the model."""
+    return "cut off at the token limit" if reply.done_reason == "length" else None
+
+
+def turkish(case: Case, reply: Reply) -> str | None:
+    """A5, A6: English, Azerbaijani, nonsense."""
+    return is_turkish(reply.text)
+
+
+def window(case: Case, reply: Reply) -> str | None:
+    """A9: too short or too long; fenced code is not counted."""
+    count, (low, high) = len(words(prose(reply.text))), case.words
+    return f"{count} words; the window is {low}-{high}" if 0 < count < low or count > high else None
+
+
+def loop(case: Case, reply: Reply) -> str | None:
+    """A10: the same word, word triple or sentence over and over."""
+    tokens = [fold(word) for word in words(reply.text)]
+    if repeated := _run(tokens):
+        return f"loop: '{repeated}'"
+    if len(tokens) >= 6 and repetition(tokens) > 0.3:
+        return "loop: the same three words"
+    said = Counter(fold(s) for s in sentences(reply.text) if len(words(s)) >= 3)
+    return "loop: the same sentence" if any(n > 2 or n * 2 > said.total() > 1 < n for n in said.values()) else None
+
+
+def echo(case: Case, reply: Reply) -> str | None:
+    """A2: the prompt given back, as it is, as a question, or with the persons swapped."""
+    if case.echo_ok or case.prompt is None:
+        return None
+    asked, said = _personless(case.prompt), _personless(reply.text)
+    if _QUESTION.intersection(asked) and not ("?" in reply.text or _QUESTION.intersection(said)):
+        return None  # "Müzik dinliyor musun" - "Müzik dinliyorum" is an answer
+    if not said or fuzz.ratio(" ".join(asked), " ".join(said)) < 75 or any(_novel(word, asked) for word in said):
+        return None
+    return "echo of the prompt"
+
+
+def boilerplate(case: Case, reply: Reply) -> str | None:
+    """A12: an assistant's set phrases, or another assistant's name."""
+    text = fold(reply.text)
+    return "boilerplate" if _BOILERPLATE.search(text) else "another assistant" if _ANOTHER.search(text) else None
+
+
+def think_leak(case: Case, reply: Reply) -> str | None:
+    """A18: thinking, a step log or the chat template in the visible reply."""
+    lines = "\n".join(fold(line) for line in reply.text.splitlines())
+    steps = len(_STEP.findall(lines)) if case.complexity == "low" else 0
+    return "thinking in the visible reply" if _THOUGHT.search(lines) or steps > 1 else None
+
+
+def injection(case: Case, reply: Reply) -> str | None:
+    """A16: text meant for the scorer instead of the user."""
+    return "speaks to the scorer" if _INJECTION.search(fold(reply.text)) else None
+
+
+def only_code(case: Case, reply: Reply) -> str | None:
+    """A19: JSON, a code block or an address, and nothing said."""
+    text = clean(reply.text).strip()
+    if words(text) and not words(prose(text)):
+        return "only code or an address"
+    return "only JSON" if text[:1] in ("{", "[") and _is_json(text) else None
+
+
+def mojibake(case: Case, reply: Reply) -> str | None:
+    """A21: Turkish letters read in the wrong encoding (facts/turkish.md 2.1)."""
+    return "mojibake" if _MOJIBAKE.search(reply.text) else None
+
+
+def word_order(case: Case, reply: Reply) -> str | None:
+    """A11, A15: stops in the middle of a sentence, or is words in a heap."""
+    text = prose(reply.text).strip()
+    tokens = words(fold(text))
+    if not tokens:
+        return None
+    if text[-1] in ",;-(" or tokens[-1] in _DANGLING or any(words(fold(s))[0] in _CLITIC for s in sentences(text)):
+        return "not a finished sentence"
+    if len(tokens) >= 12 and text[-1].isalnum() and not ends_finite(sentences(text)[-1]):
+        return "not a finished sentence"
+    return None
+
+
+GATES: tuple[Gate, ...] = (empty, cut_off, turkish, window, loop, echo, boilerplate, think_leak, injection, only_code,
+                           mojibake, word_order)
+
+
+def repetition(tokens: list[str]) -> float:
+    """rep-3: the share of word triples that were said before (Welleck et al., arXiv 1908.04319, seq-rep-n)."""
+    triples = list(zip(tokens, tokens[1:], tokens[2:], strict=False))
+    return 1 - len(set(triples)) / len(triples) if triples else 0.0
+
+
+def _run(tokens: list[str]) -> str | None:
+    for start in range(len(tokens) - 3):
+        if len(set(tokens[start:start + 4])) == 1:
+            return tokens[start]
+    word, count = Counter(tokens).most_common(1)[0] if tokens else ("", 0)
+    return word if count >= 5 and count > 0.3 * len(tokens) else next((t[:8] for t in tokens if _LETTER_RUN.search(t)), None)
+
+
+@lru_cache(maxsize=8192)
+def _personless(text: str) -> tuple[str, ...]:
+    """Folded words without what tells ben from sen: pronouns to their case, the rest to five letters."""
+    return tuple(_PRONOUNS.get(word, word[:5]) for word in words(_INFORMAL.sub("bisey", fold(text))))
+
+
+def _novel(word: str, asked: tuple[str, ...]) -> bool:
+    if word in asked or word in _FILLER:
+        return False
+    return word.isdigit() or all(fuzz.ratio(word, known) < 70 for known in asked)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

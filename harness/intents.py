@@ -1,0 +1,240 @@
+"""Everyday conversation: does the reply do what the prompt asks for, and does it suit the prompt.
+
+The intents (what prompts ask for, with patterns and example answers) are data/evals/intents.jsonl.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+
+from rapidfuzz import fuzz
+
+from harness import cases
+from harness.cases import Case, DataError, Intent
+from harness.engines import Reply
+from harness.gates import gates
+from harness.score import Outcome, verdict_of
+from harness.turkish import content_words, fold, prose, sentences, words
+
+# Cosine from which an answer counts as one more way to say an intent's examples.
+TAU = 0.30
+# The nearest intent may be another one by this much: neighbours share answers.
+NEAR = 0.02
+MOST_INTENTS = 2
+
+Patterns = tuple[re.Pattern[str], ...]
+
+
+@dataclass(frozen=True)
+class Known:
+    """An intent, ready to match: siblings are the intents that its own good answers match too."""
+
+    accept: Patterns
+    contradict: Patterns
+    examples: tuple[str, ...]
+    siblings: frozenset[str]
+    affirmed: frozenset[str]
+    denied: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Library:
+    """All intents, and an inverted index of their examples: gram -> (example, weight)."""
+
+    known: dict[str, Known]
+    rarity: dict[str, float]
+    postings: dict[str, tuple[tuple[int, float], ...]]
+    owners: tuple[str, ...]
+
+
+def conversation(case: Case, reply: Reply) -> Outcome:
+    """Conversational accuracy: all gates pass and the intent is met (DESIGN.md section 5). Raises DataError."""
+    return verdict_of(gates(case, reply) or misses(case, reply.text))
+
+
+def misses(case: Case, text: str) -> list[str]:
+    """Why the text does not meet the case's intent: not met, contradicted, or a heap of intents."""
+    if case.intent is None:
+        return []
+    library = _library(cases.DATA)
+    if case.intent not in library.known:
+        raise DataError(f"case '{case.id}': no intent '{case.intent}' in {cases.DATA / 'evals' / 'intents.jsonl'}")
+    known, folded = library.known[case.intent], fold(prose(text))
+    if not (_any(known.accept, folded) or _nearest(library, case.intent, folded)):
+        return [f"intent '{case.intent}' not met"]
+    if _any(known.contradict, folded) or any(re.search(pattern, folded) for pattern in case.contradict):
+        return ["contradicts the intent"]
+    if negated := _vetoed(known, text):
+        return [f"negated: '{negated}'"]
+    return _stuffed(library, case.intent, folded) or _heap(known, folded)
+
+
+def similarity(text: str) -> dict[str, float]:
+    """Cosine of tf-idf weighted character 2-4-grams (folded) with the closest example of every intent."""
+    return dict(_similarities(cases.DATA, fold(text)))
+
+
+def _nearest(library: Library, intent: str, folded: str) -> bool:
+    found = _similarities(cases.DATA, folded)
+    own = found.get(intent, 0.0)
+    return own >= TAU and own >= max(found.values()) - NEAR
+
+
+def _stuffed(library: Library, intent: str, folded: str) -> list[str]:
+    """A reply that does the work of many prompts is a list of keywords, not an answer."""
+    home = library.known[intent].siblings | {intent}
+    foreign = [name for name, known in library.known.items() if name not in home and _any(known.accept, folded)]
+    return [f"answers {len(foreign) + 1} intents at once"] if len(foreign) >= MOST_INTENTS else []
+
+
+def _heap(known: Known, folded: str) -> list[str]:
+    """A11: the words of a good answer in another order. Two or three words may stand in any order."""
+    if len(words(folded)) < 4 or not known.examples:
+        return []
+    same = [example for example in known.examples if fuzz.token_sort_ratio(example, folded) >= 95]
+    return ["words in a heap"] if same and max(fuzz.ratio(example, folded) for example in same) < 60 else []
+
+
+# Negation. Folded words with the negative infix; what stands before it is the stem.
+_NEGATIVE = re.compile(r"\b(\w{2,}?)(?:m[iu]yo\w*|m[ae](?:m|z\w*|d[iu]\w*|y[ae]c\w*|y[iu]n?\w*|m[iu]s\w*|s[iu]n\w*)"
+                       r"|m[ae](?=\s*(?:[.!?,;…]|$|kanka\b|ya\b|bana\b|artik\b|be\b|sakin\b)))(?!\w)")
+_DENIAL = re.compile(r"\b(\w{3,}) (?:degil|yok)\w*")
+_IDIOMS = re.compile(r"\bkusura bakma\w*|merak etme\w*|dert etme\w*|cekinme\w*|utanma\w*|sorma gitsin|uzulme\w*|hic durma"
+                     r"|korkma\w*|acele etme\w*|bos verme\w*|sikma\w* canini|canini sikma\w*|(?:sorun|sikinti|problem|dert"
+                     r"|onemli|fena|kotu|bir sey|bisey) (?:degil|yok)\w*|fark etmez|sadece [^.,!?]* degil|olmaz olur mu")
+
+
+def denied_stems(text: str) -> frozenset[str]:
+    """The stems (at most four folded letters) that the text negates; questions and idioms negate nothing."""
+    said = [_IDIOMS.sub(" ", fold(s)) for s in sentences(text) if not s.rstrip().endswith("?")]
+    return frozenset(found[:4] for s in said for pattern in (_NEGATIVE, _DENIAL) for found in pattern.findall(s))
+
+
+def _vetoed(known: Known, text: str) -> str | None:
+    """Similarity is blind to polarity: a stem that the examples affirm and the reply denies is a veto."""
+    stems = denied_stems(text) - known.denied
+    return next((stem for stem in sorted(stems) if any(word.startswith(stem) for word in known.affirmed)), None)
+
+
+@cache
+def _library(data: Path) -> Library:
+    intents = cases.load_intents(data)
+    examples = [(name, fold(example)) for name, intent in intents.items() for example in intent.examples]
+    rarity = _rarity(example for _, example in examples)
+    postings: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for number, (_, example) in enumerate(examples):
+        for gram, weight in _vector(example, rarity).items():
+            postings[gram].append((number, weight))
+    accepts = {name: _compiled(intent.accept) for name, intent in intents.items()}
+    return Library({name: _known(intent, accepts) for name, intent in intents.items()}, rarity,
+                   {gram: tuple(found) for gram, found in postings.items()}, tuple(name for name, _ in examples))
+
+
+def _known(intent: Intent, accepts: dict[str, Patterns]) -> Known:
+    examples = tuple(fold(example) for example in intent.examples)
+    siblings = frozenset(name for name, accept in accepts.items() if any(_any(accept, e) for e in examples))
+    denied = frozenset[str]().union(*(denied_stems(example) for example in intent.examples))
+    affirmed = frozenset(word for example in examples for word in words(example)
+                         if not _NEGATIVE.search(word) and len(word) > 1)
+    return Known(accepts[intent.intent], _compiled(intent.contradict), examples, siblings, affirmed, denied)
+
+
+@lru_cache(maxsize=8192)
+def _similarities(data: Path, folded: str) -> dict[str, float]:
+    library = _library(data)
+    dots: dict[int, float] = defaultdict(float)
+    for gram, weight in _vector(folded, library.rarity).items():
+        for number, other in library.postings.get(gram, ()):
+            dots[number] += weight * other
+    best: dict[str, float] = dict.fromkeys(library.known, 0.0)
+    for number, dot in dots.items():
+        owner = library.owners[number]
+        best[owner] = max(best[owner], dot)
+    return best
+
+
+def _grams(folded: str) -> Counter[str]:
+    padded = f" {' '.join(words(folded))} "
+    return Counter(padded[i:i + n] for n in (2, 3, 4) for i in range(len(padded) - n + 1))
+
+
+def _rarity(examples: Iterable[str]) -> dict[str, float]:
+    seen = [set(_grams(example)) for example in examples]
+    counts = Counter(gram for grams in seen for gram in grams)
+    return {gram: math.log((1 + len(seen)) / (1 + count)) + 1 for gram, count in counts.items()}
+
+
+def _vector(folded: str, rarity: dict[str, float]) -> dict[str, float]:
+    """Unit length; a gram that no example has weighs as the rarest, so that padding lowers the cosine."""
+    unseen = max(rarity.values(), default=1.0)
+    raw = {gram: (1 + math.log(count)) * rarity.get(gram, unseen) for gram, count in _grams(folded).items()}
+    length = math.sqrt(sum(weight * weight for weight in raw.values())) or 1.0
+    return {gram: weight / length for gram, weight in raw.items()}
+
+
+def _compiled(patterns: Iterable[str]) -> Patterns:
+    return tuple(re.compile(pattern) for pattern in patterns)
+
+
+def _any(patterns: Patterns, folded: str) -> bool:
+    return any(pattern.search(folded) for pattern in patterns)
+
+
+# Appropriateness: another question than accuracy. Did it stay with the prompt, in the right length and register?
+_PHILOSOPHY = re.compile(
+    r"\b(?:varolus|bilinc|evren|felsef|ontoloj|epistemoloj|metafizik|varlig|hakikat|ozgur irade|determinizm|nietzsche"
+    r"|platon|sokrates|aristo|descartes|sartre|camus|kant\b|insanlig|anlam arayis|sonsuzluk|etik\b)\w*")
+_MARKUP = re.compile(r"^\s*(?:#{1,6}\s|[-*•]\s|\d+[.)]\s)", re.M)
+# siz-forms and office Turkish. A reply may open with "Efendim?": that is how a friend answers a call.
+_SIZ = re.compile(
+    r"\b(?:siz|sizi|size|sizin|sizden|sizinle|sizce|sizler\w*|sayin|buyurun\w*)\b|(?<!\A)\befendim\b"
+    r"|\b\w{3,}y?[iu]n[iu]z\b|\b\w+m[ae]kt[ae](?:d[iu]r|y[iu]z|y[iu]m)\w*")
+
+
+def formal(text: str) -> bool:
+    """Whether it addresses with siz or speaks like an office (-maktadır, efendim)."""
+    return _SIZ.search(fold(prose(text))) is not None
+
+
+def appropriateness(case: Case, reply: Reply) -> Outcome:
+    """Response appropriateness: the gates, no tangent, the register of a friend, on the subject when there is one.
+
+    It does not need the intent met, so it tells something that accuracy does not.
+    """
+    faults = (check(case, reply) for check in (_tangent, _register, _off_subject))
+    return verdict_of(gates(case, reply) or [fault for fault in faults if fault])
+
+
+def _tangent(case: Case, reply: Reply) -> str | None:
+    if case.complexity != "low" or case.prompt is None:
+        return None
+    deep = {found[:6] for found in _PHILOSOPHY.findall(fold(reply.text))}
+    if len(deep) >= 2 and not _PHILOSOPHY.search(fold(case.prompt)):
+        return "tangent: philosophy on a simple prompt"
+    return "tangent: a document on a simple prompt" if len(_MARKUP.findall(reply.text)) >= 2 else None
+
+
+def _register(case: Case, reply: Reply) -> str | None:
+    return "formal register to a friend" if formal(reply.text) and not any(map(formal, case.prompts)) else None
+
+
+def _off_subject(case: Case, reply: Reply) -> str | None:
+    """Longer answers share at least one stem with the prompt, or say one thing that the case expects."""
+    if case.complexity == "low" or case.prompt is None:
+        return None
+    folded = fold(reply.text)
+    expected = [*case.concepts, *(pattern for fact in case.facts for pattern in fact.any)]
+    if any(re.search(pattern, folded) for pattern in expected) or stems(case.prompt) & stems(reply.text):
+        return None
+    return "off the subject"
+
+
+def stems(text: str) -> frozenset[str]:
+    """The first five letters of the folded content words, function words left out."""
+    return frozenset(fold(word)[:5] for word in content_words(text) if len(fold(word)) > 3)

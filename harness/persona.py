@@ -1,0 +1,115 @@
+"""Personality: does it still sound like Jessy. A gate, times the markers of the persona that apply to the case."""
+
+from __future__ import annotations
+
+import re
+
+from harness.cases import Case
+from harness.engines import Reply
+from harness.facts import keywords_only, states
+from harness.gates import gates, window
+from harness.intents import formal, misses
+from harness.score import Outcome
+from harness.turkish import fold, is_tech, prose, sentences, words
+
+ENOUGH = 0.80
+# The casual register is what tells Jessy from any other assistant: at most .40 is left for a formal reply.
+REGISTER = 0.60
+WEIGHTS = {"opinion": 0.25, "mix": 0.25, "name": 0.25, "honest": 0.25, "length": 0.10}
+
+_CASUAL = re.compile(
+    r"\b(?:kank[ai]\w*|ya|be|yaa+|valla\w*|vallahi|hadi|haydi|bi|bisi|bisey\w*|biseyl\w*|eyvallah|eyw|napiyo\w*|naber|abi|aga"
+    r"|ha+ ?ha+\w*|tabi|aynen|bak|yani|iste|hani|bide|cidden|harbi\w*|super|bomba|efsane|niye|ayip ettin|dert degil|kafa\w*"
+    r"|takil\w*|muhabbet\w*|\w+[iu]yo(?:m|n|z|lar|s?un|dum|du)?|\w+[iu]c[ae][mnkz]|\w+[ae]c[ae]m|\w+c[ae]z|selam|knk|oha|vay|eee?)\b")
+_SEN = re.compile(r"\b(?:sen|seni|sana|sende|senden|senin|seninle|sence)\b|\b\w{2,}(?:[iu]yor|[ae]c[ae]k|[ae]bilir|[iu]r|[ae]r|m[iu]s)s[iu]n\b"
+                  r"|\b(?:sor|anlat|soyle|gel|bak|dinle|dene|yaz|dusun|ver|ye|ic|at)\b|\b(?:misin|musun)\b")
+_HEDGE = re.compile(r"\b(?:bence|bana (?:kalirsa|gore)|sanirim|galiba|i (?:think|believe|guess)|bana sorarsan|tahminim\w*|kanimca|herhalde)\b")
+_UNSURE = re.compile(r"\b(?:emin degil\w*|bilmiyo\w*|bilemi\w*|belki\w*|merak ed\w*|sorguluyo\w*|kesin (?:bir )?sey)\b")
+_ASKS_NAME = re.compile(r"\bkim(?:sin|siniz|inle|le)?\b|\bad(?:in|iniz)\b|\bism(?:in|iniz)\b|kendin[ie]\w* (?:tanit|anlat|bahset)|\bjessy\b|nesin\b")
+_CONSCIOUS = frozenset(["consciousness", "bilinc", "conscious"])
+
+
+def personality(case: Case, reply: Reply) -> Outcome:
+    """Personality preserved: gate x (.60 register + .40 weighted mean of the other markers that apply).
+
+    Markers saturate: saying "kanka" twice earns nothing. Passes at .80. The weights keep a neutral, formal reply at
+    .40 at most, and the gate keeps markers that are stuck on something off the subject at 0 (facts/turkish.md 5.2).
+    """
+    reasons = gates(case, reply, skip=(window,)) or _beside_the_point(case, reply.text)
+    found = markers(case, reply.text)
+    others = {name: WEIGHTS[name] for name in found if name != "register"}
+    rest = sum(weight * found[name] for name, weight in others.items()) / sum(others.values())
+    score = 0.0 if reasons else REGISTER * found["register"] + (1 - REGISTER) * rest
+    low = [f"{name} {value:.2f}" for name, value in found.items() if value < 1]
+    return Outcome(score, score >= ENOUGH, tuple(reasons or low), found)
+
+
+def markers(case: Case, text: str) -> dict[str, float]:
+    """Each marker that applies to the case, in [0, 1]."""
+    found = {"register": register(text), "length": length(text, case.words)}
+    if case.persona in ("opinion", "fact"):
+        found["opinion"] = opinion(text) if case.persona == "opinion" else 1.0 - opinion(text)
+    if case.kind == "philosophy":
+        found["opinion"] = float(_HEDGE.search(fold(text)) is not None)
+    if case.kind == "technical":
+        found["mix"] = mix(text)
+    if case.persona == "identity":
+        found["name"] = _name(case, text)
+    if _CONSCIOUS & {*case.tags, case.category}:
+        found["honest"] = float(_UNSURE.search(fold(text)) is not None or _HEDGE.search(fold(text)) is not None)
+    return found
+
+
+def register(text: str) -> float:
+    """Casual register: 1 with a casual marker, .75 with sen-forms alone, 0 with siz-forms; stuffing costs."""
+    folded = fold(prose(text))
+    if formal(text):
+        return 0.0
+    casual, allowed = _CASUAL.findall(folded), max(3.0, len(words(folded)) / 4)
+    if casual:
+        return min(1.0, allowed / len(casual))
+    return 0.75 if _SEN.search(folded) else 0.0
+
+
+def opinion(text: str) -> float:
+    """Whether a hedge (bence, sanırım, I think) stands among the first fifteen words."""
+    return float(_HEDGE.search(" ".join(words(fold(text))[:15])) is not None)
+
+
+def mix(text: str) -> float:
+    """English tech terms in a Turkish sentence: 5-50 % of the words is 1, less or more decays linearly."""
+    tokens = words(fold(prose(text)))
+    share = sum(map(is_tech, tokens)) / len(tokens) if tokens else 0.0
+    return min(1.0, share / 0.05) if share <= 0.5 else max(0.0, 2 - share / 0.5)
+
+
+def length(text: str, window: tuple[int, int]) -> float:
+    """1 in the window, linear decay to 0 at twice the upper bound, in proportion below the lower one."""
+    count, (low, high) = len(words(prose(text))), window
+    return count / low if count < low else max(0.0, min(1.0, 2 - count / high))
+
+
+def _name(case: Case, text: str) -> float:
+    if "jessy" in fold(text):
+        return 1.0
+    return 0.0 if case.prompt and _ASKS_NAME.search(fold(case.prompt)) else 0.5
+
+
+def _beside_the_point(case: Case, text: str) -> list[str]:
+    """The gate of the subject: what the case expects must be there, at least in part."""
+    folded = [fold(sentence) for sentence in sentences(text)]
+    reasons = misses(case, text)
+    if case.facts and (keywords_only(text) or not any(states(fact, folded) for fact in case.facts)):
+        reasons.append("off the subject")
+    if case.concepts and not any(re.search(concept, " ".join(folded)) for concept in case.concepts):
+        reasons.append("off the subject")
+    if not (case.intent or case.facts or case.concepts) and _only_markers(text):
+        reasons.append("nothing but markers")
+    return reasons
+
+
+def _only_markers(text: str) -> bool:
+    """Four words and more of which most are markers or fillers say nothing."""
+    tokens = words(fold(text))
+    filler = sum(_CASUAL.fullmatch(word) is not None or _HEDGE.fullmatch(word) is not None for word in tokens)
+    return len(tokens) >= 4 and filler > 0.6 * len(tokens)

@@ -1,0 +1,280 @@
+"""The pytest plugin: options, one item a (model, criterion), the verdict block, the exit code, the reports.
+
+    pytest evals --model jessy-v2
+
+Named by the root conftest.py. It does nothing in a run that neither names a model nor collects evals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+import warnings
+from collections.abc import Generator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from harness import cases
+from harness.engines import RequestFailed, UnknownModel, Unreachable
+from harness.measure import Measure
+from harness.progress import Progress
+from harness.session import NotWritable, Session, Settings, Target, claim, resolve, run_folder
+
+NOT_MEASURED = 3
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    # --strict is pytest's own option; in a run of evals, should and nice criteria then fail the run too.
+    group = parser.getgroup("jessy-evals", "measure chat models")
+    group.addoption("--model", action="append", default=[], metavar="NAME",
+                    help="model to measure; may be given more than once")
+    group.addoption("--baseline", metavar="NAME", help="model to compare with; measured too, never fails the run")
+    group.addoption("--engine", choices=("auto", "ollama", "embedded"), default="auto",
+                    help="auto: Ollama if a server has the model, else the embedded engine (default)")
+    group.addoption("--host", action="append", default=[], metavar="URL",
+                    help="Ollama server (default: OLLAMA_HOST, or this machine); may be given more than once")
+    group.addoption("--trials", type=_positive, default=1, metavar="N", help="ask every case N times")
+    group.addoption("--reports", type=Path, default=None, metavar="FOLDER", help="where reports go (default: reports/)")
+    group.addoption("--max-cases", type=_positive, metavar="N",
+                    help="smoke run: at most N cases a file; the report says partial, and no gate takes it")
+    group.addoption("--in-flight", type=_positive, metavar="N",
+                    help="requests at once (default: what the engine decodes together); latency is always one at a time")
+    group.addoption("--timeout", type=float, default=300.0, metavar="SECONDS", help="per request (default: 300)")
+    group.addoption("--data", type=Path, default=None, metavar="FOLDER", help="cases to use instead of data/")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise pytest.UsageError(f"'{text}' is not a whole number of at least 1")
+    return int(text)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.option.model:
+        if config.option.baseline:
+            raise pytest.UsageError("--baseline compares with a --model; name one")
+        return
+    if config.option.data:
+        cases.DATA = config.option.data.resolve()
+    config.pluginmanager.register(Evals(config), "jessy-evals")
+    if getattr(config.option, "dist", "no") not in ("no", "loadgroup"):
+        config.option.dist = "loadgroup"  # a machine measures one model at a time
+    if hasattr(config.option, "benchmark_autosave"):
+        config.option.benchmark_autosave = True
+        if config.option.benchmark_storage == "file://./.benchmarks":
+            config.option.benchmark_storage = f"file://{_settings(config).reports / 'benchmarks'}"
+        if not config.option.benchmark_compare:
+            config.option.benchmark_quiet = True  # its table says in milliseconds what the verdict block says
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "measure" in metafunc.fixturenames:
+        evals = _evals(metafunc.config)
+        metafunc.parametrize("model", [target.model for target in evals.targets] if evals else [], scope="session")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    evals = _evals(config)
+    measured = [item for item in items if "measure" in getattr(item, "fixturenames", ())]
+    if measured and evals is None:
+        raise pytest.UsageError(f"name a model: pytest evals --model NAME; {_known(_settings(config))}")
+    if evals:
+        evals.order(items)
+
+
+@pytest.fixture
+def measure(request: pytest.FixtureRequest, model: str) -> Measure:
+    """Measures this criterion on this model: `measure(BAR, "conversation", check=...)`."""
+    evals = _evals(request.config)
+    if evals is None:
+        raise pytest.UsageError("name a model: --model NAME")
+    sentence = " ".join((request.module.__doc__ or "").strip().split("\n\n")[0].split())
+    return evals.measure(model, request.node.originalname, sentence)
+
+
+class Evals:
+    """One evaluation run, on the controller or in a worker of pytest-xdist."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config, self.settings = config, _settings(config)
+        self.worker: dict[str, Any] | None = getattr(config, "workerinput", None)
+        self.targets: list[Target] = []
+        self.locks: list[FileLock] = []
+        self.criteria: dict[str, list[dict[str, Any]]] = {}
+        self.replies: dict[str, dict[str, Any]] = {}
+        self.known: dict[str, dict[str, Any]] = {}
+        self.crashed = 0
+        self.written: list[Path] = []
+        self.started, self.clock = datetime.now(UTC), time.monotonic()
+        self._session: Session | None = None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        if self.worker is not None:
+            self.targets = [Target(*fields) for fields in self.worker["jessy_targets"]]
+            return
+        try:
+            cases.check_files()
+            self.targets = asyncio.run(resolve(self.settings))
+            if not self.config.option.collectonly:
+                claimed = [claim(self.settings, target) for target in self.targets]
+                self.targets, self.locks = [target for target, _ in claimed], [lock for _, lock in claimed]
+        except (Unreachable, RequestFailed) as error:
+            pytest.exit(str(error), returncode=NOT_MEASURED)
+        except (UnknownModel, NotWritable, cases.DataError) as error:
+            raise pytest.UsageError(str(error)) from None
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        node.workerinput["jessy_targets"] = [(one.model, one.engine, one.host, one.run, one.baseline)
+                                             for one in self.targets]
+
+    def pytest_report_header(self) -> list[str]:
+        return [f"measuring: {one.model} on {one.engine}{f' at {one.host}' if one.host else ''}"
+                + (" (baseline)" if one.baseline else "") for one in self.targets]
+
+    def order(self, items: list[pytest.Item]) -> None:
+        """All of one model before the next; latency first, while no answer is known, so that a case is asked once."""
+        ranks = {target.model: rank for rank, target in enumerate(self.targets)}
+
+        def rank(item: pytest.Item) -> tuple[int, bool]:
+            names = getattr(item, "fixturenames", ())
+            model = item.callspec.params["model"] if "measure" in names else ""  # type: ignore[attr-defined]
+            return ranks.get(model, -1), "benchmark" not in names
+
+        items.sort(key=rank)
+        if self.worker is not None:
+            for item in items:
+                self._join_group(item)
+
+    def measure(self, model: str, name: str, sentence: str) -> Measure:
+        """The fixture's value."""
+        if self._session is None:
+            self._session = Session(self.settings, self.targets)
+        return Measure(self._session, model, name, sentence, self._progress)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+        report = yield
+        measured = getattr(item, "funcargs", {}).get("measure")
+        if call.when == "call" and isinstance(measured, Measure) and measured.result and self._session:
+            from harness import records
+
+            model = item.callspec.params["model"]  # type: ignore[attr-defined]
+            report.jessy = {"model": model, "criterion": records.criterion(measured.result),
+                            "replies": measured.replies, "known": records.provenance(self._session.run(model))}
+        return report
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        measured = getattr(report, "jessy", None)
+        if measured:
+            model = measured["model"]
+            self.criteria.setdefault(model, []).append(measured["criterion"])
+            self.replies.setdefault(model, {}).update(measured["replies"])
+            self.known[model] = measured["known"]
+        elif report.failed:
+            self.crashed += 1
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if self._session:
+            self._session.close()
+        # A run without the latency criteria has no timings to save, and that is nobody's mistake.
+        warnings.filterwarnings("ignore", message="Not saving anything, no benchmarks have been run")
+        if self.worker is not None or self.config.option.collectonly:
+            return
+        if self.criteria:
+            self._write_reports(interrupted=exitstatus not in (0, 1))
+            if exitstatus in (0, 1):
+                session.exitstatus = self._exit_code()
+        self._release()
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        from harness.terminal import verdict_block
+
+        for line, markup in verdict_block(self.settings, self.targets, self.criteria, self.written):
+            terminalreporter.write_line(line, **markup)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_benchmark_generate_machine_info(self) -> dict[str, Any]:
+        # pytest-benchmark's own asks py-cpuinfo, which takes over a second.
+        from harness import records
+
+        return dict(records.machine()["machine"])
+
+    def _exit_code(self) -> int:
+        from harness.verdict import Verdict, exit_code
+
+        verdicts = [(row["level"], Verdict(row["verdict"])) for target in self.targets if not target.baseline
+                    for row in self.criteria.get(target.model, [])]
+        return exit_code(verdicts, strict=self.settings.strict) or (1 if self.crashed else 0)
+
+    def _write_reports(self, *, interrupted: bool) -> None:
+        from harness import records, report
+
+        session = {"started": self.started.isoformat(timespec="seconds"), "interrupted": interrupted,
+                   "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                   "seconds": round(time.monotonic() - self.clock, 3),
+                   "command": " ".join(["pytest", *self.config.invocation_params.args])}
+        measured = [target for target in self.targets if target.model in self.criteria]
+        side_by_side = None
+        if len(measured) > 1:
+            side_by_side = records.comparison(self.criteria, self.replies, measured[0].model)
+        common = records.machine()
+        for target in measured:
+            content = records.report(
+                self.settings, target, self.criteria[target.model], self.replies[target.model],
+                {**self.known[target.model], **common}, session=session, comparison=side_by_side)
+            folder = run_folder(self.settings, target)
+            records.write(folder, content)
+            self.written.append(report.write_html(folder))
+        report.write_index(self.settings.reports)
+
+    def _release(self) -> None:
+        for target, lock in zip(self.targets, self.locks, strict=False):
+            lock.release()
+            folder = run_folder(self.settings, target)
+            (folder / "run.lock").unlink(missing_ok=True)
+            journal = folder / "journal.jsonl"
+            if not (folder / "report.json").exists() and not journal.stat().st_size:
+                journal.unlink()
+                folder.rmdir()
+
+    def _progress(self, label: str, total: int) -> Progress:
+        capture = self.config.pluginmanager.getplugin("capturemanager")
+        if self.worker is not None or self.config.option.verbose < 0 or capture is None:
+            return Progress(label, total, None)
+        return Progress(label, total, sys.__stdout__, capture.global_and_fixture_disabled())
+
+    def _join_group(self, item: pytest.Item) -> None:
+        model = getattr(item, "callspec", None) and item.callspec.params.get("model")  # type: ignore[attr-defined]
+        for target in self.targets:
+            if target.model == model:
+                item.add_marker(pytest.mark.xdist_group(target.group))
+
+
+def _evals(config: pytest.Config) -> Evals | None:
+    found = config.pluginmanager.getplugin("jessy-evals")
+    return found if isinstance(found, Evals) else None
+
+
+def _settings(config: pytest.Config) -> Settings:
+    option = config.option
+    return Settings(
+        models=tuple(option.model), baseline=option.baseline, engine=option.engine, hosts=tuple(option.host),
+        trials=option.trials, strict=option.strict, reports=(option.reports or config.rootpath / "reports").resolve(),
+        max_cases=option.max_cases, in_flight=option.in_flight, timeout=option.timeout)
+
+
+def _known(settings: Settings) -> str:
+    from harness.session import known_models
+
+    return asyncio.run(known_models(settings))

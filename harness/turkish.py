@@ -1,0 +1,234 @@
+"""Turkish text: casing, folding, words, and whether a reply is Turkish at all.
+
+Never call str.lower() on Turkish: "I".lower() is "i" (Turkish wants "ı") and "İ".lower() is two code points.
+Importing this module loads no detector; the first question about language does (half a second).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lingua import LanguageDetector
+
+
+def _lexicon(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Zero-width and directional characters, soft hyphen, variation selectors: invisible, and they split words.
+_INVISIBLE = dict.fromkeys([0xAD, 0x61C, 0x180E, 0xFEFF, *range(0x200B, 0x2010), *range(0x202A, 0x202F),
+                            *range(0x2060, 0x2065), *range(0xFE00, 0xFE10)])
+_APOSTROPHES = dict.fromkeys(map(ord, "’‘ʼ´"), "'")
+_FENCED = re.compile(r"```.*?(?:```|\Z)", re.S)
+_INLINE = re.compile(r"`[^`\n]*`")
+_URL = re.compile(r"(?:https?://|www\.)\S+")
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+_END = re.compile(r"(?<=[.!?…])\s+|\n+")
+
+# English terms that Turkish developers use as they are, folded. They say nothing about the reply's language.
+TECH = _lexicon("""
+ai algorithm api app array async auth aws backend background backpropagation backup bash batch benchmark big
+binary bit block blockchain branch broker browser bug build byte cache callback cdn checkpoint class cli client
+closure cloud cluster code collector commit compile compiler compose config connection constructor container
+context control cookie core cors cpu crash crud css data dataset database ddos deadlock debug debugger default
+deploy deployment dependency dev device devops dfs bfs dict directory distributed dns docker dockerfile domain
+driver embedding encapsulation encoder decoder endpoint engine environment epoch error event exception factory
+fallback feature fetch file fine-tuning finetuning fine tuning firewall float flow fork framework frontend
+function garbage gateway generator get git github gitlab gpu gradient graph graphql hash hashmap header heap
+host html http https image immutable index inheritance injection inline input insert instance int integer
+interface interpreter ip iterator java javascript job join json jwt kernel key kubernetes lambda language latency
+layer learning library linux list llm load local lock log login logging loop lora loss machine main map
+master memory merge message metadata method microservice middleware migration ml mobile model module monolith
+mutable mutex network neural nginx node nosql null object offline online oop open optimizer orm os output overfitting
+overflow package packet parallel parameter parse parser password patch pattern payload pipeline pixel plugin
+pod pointer pool polymorphism pop port post prompt process processor production promise protocol proxy public
+private pull push put python query queue race ram react recursion redis redux refactor reference regex registry
+release remote render replica repo repository request reset response rest retry return reverse revert root route
+router rust runtime sandbox scale scaling schema scope script sdk select semaphore server serverless service
+session shard sharding shell singleton snapshot socket software solid source sprint sql ssd ssh ssl stack stage
+stash state stateless static status storage stream string struct swap switch synchronous sync syntax system
+table tag tcp template terminal test thread throughput timeout tls token tool tooling traceback transaction
+transformer tree trigger tuple type typescript udp ui underfitting unit update url user utf utf-8 value
+variable vector vpn version virtual volume web webhook websocket wifi windows workflow worker write xml yaml
+""")
+_NEUTRAL = _lexicon("jessy jessie kanka kankam kankacim ok okey oke bro i think believe guess haha hehe")
+_PHRASES = re.compile(r"\bi (?:think|believe|guess)\b")
+
+# Turkish words that no English or Azerbaijani reply shares often, folded.
+_FUNCTION = _lexicon("""
+acaba ama anladim ancak artik aslinda ayni bana bazen bazi belki ben bence beni benim bi bir biraz bisey bisi biz
+boyle bu bugun buna bunu bunun buyur cok cunku da daha dahi de degil demek diye ee ediyor eger elbette en et etmek
+evet fakat falan filan galiba gayet gel gerek gibi gore guzel hadi hangi hatta hayir hem hep her herkes hic icin
+ile ise iste iyi iyiyim kadar kendi ki kim kimse lazim merak merhaba mi misin mu musun mesela nasil nasilsin ne
+neden nedir nerede niye o olan olarak oldu olsun olur ona onu onun oyle peki pek rica sadece sana sanirim sen sence
+seni senin selam sey siz sizin simdi sonra soyle su suna sunu tabi tabii tam tamam tamamdir tane tesekkurler tum
+ustelik uzere valla var ve veya ya yada yani yeni yine yok yoksa zaten bide cidden gunaydin naber napiyon eyvallah
+eyw slm nbr tmm mrb insallah masallah
+""")
+_SUFFIX = re.compile(
+    r"\w{2,}(?:[iu]yo(?:r\w*|m|n|z|lar)?|[ae]c[ae][kg]\w*|[iu]c[ae][mnkz]\w*|l[ae]r(?:[iu]\w{0,4}|[dt][ae]n?|[ae])?"
+    r"|[dt][ae]n|n[iu]n|[dt][iu](?:m|n|k|r|l[ae]r|n[iu]z)?|m[iu]s(?:[iu]m|t[iu]\w*|s[iu]n)?|m[ae]k(?:t[ae]\w*)?"
+    r"|m[ae]s[iu]\w{0,3}|m[ae]y[ae]\w*|m[ae]z|[ae]r[ae]k|[iu]nc[ae]|s[iu]n(?:[iu]z)?|[ae]l[iu]m|[ae]b[iu]l\w*"
+    r"|l[iu][kg]\w{0,4}|y[iu]m|y[iu]z|[iu]m[iu]z\w*|s[iu]z|c[iu]l\w*|[ae]y[iu]m|m[ae]l[iu]\w*)")
+_ENGLISH = _lexicon("""
+the are you your yours and it's i'm that's what how that this with have has from they will would could should was
+were been not about which there their let's let don't can't won't hello hi hey yes sure thanks thank please help
+listening listen ask tell going go ahead want know does did who where when why because just like of to my for it
+""")
+_ENGLISH_PAIRS = re.compile(r"\b(?:(?:is|as|in|of|to) (?:an?|the)|are the|i am|i'm|you are|no problem|well done)\b")
+# Azerbaijani written in ASCII: q and x stems, -yir-, -irem: shapes that Turkish spelling does not have.
+_AZERI = re.compile(
+    r"\w{2,}[ae]yir\w*|(?!hatiram)\w{2,}[iu]r[ae]m|\w+m[ae]q|\w*xs[iu]\w*|cox\w*|yox\w*|xos\w*|xey[ri]\w*|vaxt\w*"
+    r"|haq\w*|qar\w+|qal\w+|qo\w+|menim|mene|men|nece\w*|ucun|deyil\w*|eliyir\w*|komek\w*|zehmet\w*|sual\w*|edir\w*"
+    r"|gedir\w*|hemise|indi|cunki|yaxin\w*|axsam\w*|baxi\w+|sabahin|beli")
+
+# A predicate at the end of a sentence, folded: person and tense endings, copula, var/yok/değil.
+_FINITE = re.compile(
+    r"\w+(?:[iu]yo(?:r\w*|m|n|z|lar)?|[ae]c[ae][kg]\w*|(?<!ge)c[ae][mnz]|m[iu]s(?:[iu]m|t[iu]\w*|s[iu]n|[iu]z|l[ae]r)?"
+    r"|[dt][iu](?:m|n|k|r|l[ae]r|rl[ae]r|n[iu]z)?|(?:(?<!l)[ae]r|[iu]r)(?:[iu]m|s[iu]n\w*|[iu]z|l[ae]r|d[iu]\w*|m[iu]s)?"
+    r"|m[ae]z\w{0,6}|m[ae]m|[ae]l[iu]m|s[iu]n(?:[iu]z|l[ae]r)?|[ae]y[iu]m|m[ae]l[iu]\w*|s[ae][mnk]|y[iu]m|y[iu]z|k[iu])"
+    r"|(?:var|yok)\w{0,6}|(?:degil|gerek|mi|mu)\w*|lazim|mumkun|belli|sence|sor|anlat|soyle|yaz|bak|dusun|et|ol|de|bence")
+_TAGS = _lexicon("kanka kankam ya be yani iste bence sanirim tabi tabii valla haha bana sana hani cidden think i")
+_NAMES = {"en": "English", "az": "Azerbaijani", "tr": "another language"}
+_TECH_SUFFIX = re.compile(
+    r"(?:l[ae]r)?(?:[iu]m|[iu]n|[iu]m[iu]z)?"
+    r"(?:y?[iueao]|n[iu]n?|[iu]n|s[iu]\w*|y?l[ae]|[dtn][ae]n?|y[ae]|l[iu]\w*|ci\w*)?(?:ki\w*|d[iu]r)?")
+
+
+def clean(text: str) -> str:
+    """The text as a reader sees it: no invisible characters, composed (NFC), one kind of apostrophe."""
+    return unicodedata.normalize("NFC", text.translate(_INVISIBLE)).translate(_APOSTROPHES)
+
+
+def tr_lower(text: str) -> str:
+    """Lower case by Turkish rules: I -> ı, İ -> i, in whatever Unicode form it came."""
+    return clean(text).replace("İ", "i").replace("I", "ı").lower().replace("i\u0307", "i")
+
+
+def fold(text: str) -> str:
+    """What both sides of a match go through: Turkish lower case, diacritics to ASCII, runs of space to one.
+
+    It merges sık and sik, kız and kiz: never decide on such words from folded text alone.
+    """
+    bare = unicodedata.normalize("NFD", tr_lower(text).replace("ı", "i"))
+    return " ".join("".join(c for c in bare if not unicodedata.combining(c)).split())
+
+
+def words(text: str) -> list[str]:
+    """The words as written; docker'ı is one word, punctuation and emoji are none."""
+    return _WORD.findall(clean(text))
+
+
+def sentences(text: str) -> list[str]:
+    """Sentences and lines that hold at least one word."""
+    return [part.strip() for part in _END.split(clean(text)) if _WORD.search(part)]
+
+
+def prose(text: str) -> str:
+    """The text without fenced and inline code and URLs."""
+    return _URL.sub(" ", _INLINE.sub(" ", _FENCED.sub(" ", clean(text))))
+
+
+@lru_cache(maxsize=8192)
+def is_tech(word: str) -> bool:
+    """Whether a folded word is an English tech term, with or without Turkish suffixes (docker'i, containerlar)."""
+    stem, _, _ = word.partition("'")
+    return stem in TECH or any(stem[:cut] in TECH and _TECH_SUFFIX.fullmatch(stem[cut:])
+                               for cut in range(max(3, len(stem) - 8), len(stem)))
+
+
+def content_words(text: str) -> list[str]:
+    """Lower-cased words that can tell a language: no code, URLs, numbers, tech terms, names, fillers."""
+    kept = []
+    for word in words(_PHRASES.sub(" ", tr_lower(prose(text)))):
+        folded = fold(word)
+        if not (folded in _NEUTRAL or folded.isdigit() or is_tech(folded)):
+            kept.append(word)
+    return kept
+
+
+def ends_finite(sentence: str) -> bool:
+    """Whether the sentence ends in a predicate: person or tense ending, var/yok/değil, question particle."""
+    tail = [word for word in words(fold(sentence)) if word not in _TAGS]
+    return bool(tail) and not is_tech(tail[-1]) and _FINITE.fullmatch(tail[-1].replace("'", "")) is not None
+
+
+@lru_cache(maxsize=8192)
+def is_turkish(text: str) -> str | None:
+    """None where the text passes for Turkish, else the reason (facts/turkish.md 2.4).
+
+    Two of three votes: lingua {tr, en, az}, Turkish function words and endings, and, from twelve content words
+    on, langdetect. Under four content words only positive evidence of another language rejects.
+    """
+    if "ə" in tr_lower(text):
+        return "not Turkish: Azerbaijani letter ə"
+    if _foreign_letters(text) > 0.3:
+        return "not Turkish: another script"
+    content = content_words(text)
+    folded = [fold(word) for word in content]
+    if not content:
+        return None
+    if _share(_AZERI.fullmatch, folded) > 0.15:
+        return "not Turkish: Azerbaijani words"
+    if _turkish_share(folded) < 0.34 and _ENGLISH_PAIRS.search(fold(text)):
+        return "not Turkish: English"
+    return _short(content, folded) if len(content) < 4 else _long(content, folded)
+
+
+def _short(content: list[str], folded: list[str]) -> str | None:
+    if _turkish_share(folded) >= 0.34:
+        return None
+    chance = _chances(" ".join(content))
+    if chance["en"] >= 0.95 or (chance["en"] >= 0.4 and _share(_ENGLISH.__contains__, folded) > 0):
+        return "not Turkish: English"
+    return "not Turkish: Azerbaijani" if chance["az"] >= 0.8 else None
+
+
+def _long(content: list[str], folded: list[str]) -> str | None:
+    text = " ".join(content)
+    chance, turkish = _chances(text), _turkish_share(folded)
+    votes = [chance["tr"] >= 0.5, turkish >= 0.25]
+    if len(content) >= 12:
+        votes.append(_langdetect(text) == "tr")
+    if sum(votes) >= 2 or (chance["tr"] >= 0.8 and turkish > 0.1) or (chance["tr"] >= 0.2 and turkish >= 0.5):
+        return None
+    return f"not Turkish: {_NAMES[max(chance, key=lambda language: chance[language])]}"
+
+
+def _turkish_share(folded: list[str]) -> float:
+    return _share(lambda word: word in _FUNCTION or _SUFFIX.fullmatch(word), folded)
+
+
+def _share(test: Callable[[str], object], items: list[str]) -> float:
+    return sum(1 for item in items if test(item)) / len(items)
+
+
+def _foreign_letters(text: str) -> float:
+    letters = [c for c in prose(text) if c.isalpha()]
+    return sum(c > "ɏ" for c in letters) / len(letters) if letters else 0.0
+
+
+@cache
+def _lingua() -> LanguageDetector:
+    from lingua import Language, LanguageDetectorBuilder
+    three = (Language.TURKISH, Language.ENGLISH, Language.AZERBAIJANI)
+    return LanguageDetectorBuilder.from_languages(*three).build()
+
+
+def _chances(text: str) -> dict[str, float]:
+    values = _lingua().compute_language_confidence_values(text)
+    return {value.language.iso_code_639_1.name.lower(): value.value for value in values}
+
+
+def _langdetect(text: str) -> str:
+    from langdetect import DetectorFactory, LangDetectException, detect
+    DetectorFactory.seed = 0  # unseeded, the same text gets another label on the next run
+    try:
+        return str(detect(text))
+    except LangDetectException:
+        return ""
