@@ -6,9 +6,10 @@ Transport is retried, answers never. A reply that did not come is a Failed with 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import Any, TypeVar
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
@@ -26,6 +27,7 @@ from harness.engines import (
 )
 from harness.journal import Journal, key
 
+T = TypeVar("T")
 ATTEMPTS = 4
 # This many cases in a row without an answer: the server is gone, and waiting for the rest helps nobody.
 GIVE_UP_AFTER = 3
@@ -65,10 +67,8 @@ class Asker:
 
         Raises Unreachable, UnknownModel or RequestFailed.
         """
-        if self.loaded is None:
-            async with asyncio.timeout(self.timeout):
-                self.loaded = await self.engine.load(self.card, self.options)
-                await self.engine.chat(self.card, WARM_UP, self.options)
+        self.loaded = await self._retried(lambda: self.engine.load(self.card, self.options))
+        await self._retried(lambda: self.engine.chat(self.card, WARM_UP, self.options))
 
     async def ask(self, cases: Iterable[Case], trials: int, advance: Callable[[], None]) -> None:
         """Have an answer for every case and trial in `answers`."""
@@ -128,17 +128,17 @@ class Asker:
         if not fresh and (known := self.journal.find(name)):
             return known
         self.first_request = self.first_request or perf_counter()
-        reply = await self._retried(messages, options)
+        reply = await self._retried(lambda: self.engine.chat(self.card, messages, options))
         self.last_reply = perf_counter()
         self.journal.add(name, self.card.name, messages, trial, reply)
         return reply
 
-    async def _retried(self, messages: Sequence[Message], options: Options) -> Reply:
+    async def _retried(self, request: Callable[[], Coroutine[Any, Any, T]]) -> T:
         async for attempt in AsyncRetrying(stop=stop_after_attempt(ATTEMPTS), retry=retry_if_exception(_passing),
                                            wait=wait_random_exponential(0.25, max=4), reraise=True):
             with attempt:
                 async with asyncio.timeout(self.timeout):
-                    return await self.engine.chat(self.card, messages, options)
+                    return await request()
         raise AssertionError("tenacity reraises the last error")
 
 

@@ -8,12 +8,12 @@ from harness.cases import Case, Fact
 from harness.engines import Reply
 from harness.gates import gates
 from harness.score import Outcome
-from harness.turkish import ends_finite, fold, sentences
+from harness.turkish import ends_finite, fold, sentences, words
 
 ENOUGH = 0.75
 
-_NEGATED_VERB = re.compile(r"\w{2,}(?:m[aei]z(?!s[ae])\w*|m[iu]yo\w*|m[ae]d[iu]\w*|m[ae]y[ae]c\w*|m[ae]m[iu]s\w*|m[ae]m\b)")
-_NEGATED_AFTER = re.compile(r"\W{1,3}(?:\w+ ){0,2}(?:degil|yok)\b|\W(?:\w+ ){0,1}(?:sanilir|sanma)")
+_NEGATIVE = re.compile(r"\w{2,}(?:m[ae]z(?!s[ae])|m[iu]yo|m[ae]d[iu]|m[ae]y[ae]c|m[ae]m[iu]s|m[ae]m\b)\w*|degil\w*|yok\w{0,4}")
+_UNLESS = re.compile(r"m[ae]zs[ae]|m[ae]d[ae]n")
 # A pattern that itself speaks of a negation (stateless: "durum tutm(az|uyor)") means it.
 _MEANS_NEGATION = re.compile(r"m\[|m\(|m[ae][zd]|m[iu]y|degil|yok")
 _NOT_ONLY = re.compile(r"\b(?:sadece|yalnizca|yalniz)\b[^.,;!?]*$")
@@ -50,10 +50,10 @@ def contradicted(case: Case, folded: list[str]) -> str | None:
 
 
 def asserts(pattern: str, folded: str) -> bool:
-    """Whether the pattern matches somewhere where it is not denied: "X değil", "X yok", "Xmaz", "Xmıyor"."""
-    if _MEANS_NEGATION.search(pattern):
-        return re.search(pattern, folded) is not None
-    return any(not _denied(folded, match) for match in re.finditer(pattern, folded))
+    """Whether the pattern matches somewhere where it is not denied: "X değil", "X yok", "Xmaz", "X getirmiyor"."""
+    means_it = _MEANS_NEGATION.search(pattern) is not None
+    return any(means_it or not _denied(text, match) for text in (folded, folded.replace("'", ""))
+               for match in re.finditer(pattern, text))
 
 
 def keywords_only(text: str) -> bool:
@@ -63,10 +63,16 @@ def keywords_only(text: str) -> bool:
 
 
 def _denied(folded: str, match: re.Match[str]) -> bool:
-    rest = re.match(r"\w*", folded[match.end():])
-    end = match.end() + (rest.end() if rest else 0)
+    """Whether the match, or the predicate within three words of it in the same clause, is negative."""
     begin = folded.rfind(" ", 0, match.start()) + 1
-    if _NEGATED_VERB.search(folded[begin:end]):
+    clause = re.split(r"[,;:.!?()]|\b(?:ama|fakat|ancak|ve)\b", folded[match.end():])[0]
+    inside = folded[begin:match.end()] + clause.partition(" ")[0]
+    if any(map(_NEGATIVE.fullmatch, words(inside))):
         return True
-    after = _NEGATED_AFTER.match(folded[end:])
-    return after is not None and not re.search(r"[,;:.]", after.group()) and not _NOT_ONLY.search(folded[:match.start()])
+    if _UNLESS.search(inside):
+        return False  # "kilitlemezsen olmaz" asks for the lock
+    if ends_finite(inside):
+        return False
+    following = words(clause.partition(" ")[2])[:3]
+    predicate = next((word for word in following if _NEGATIVE.fullmatch(word) or ends_finite(word)), "")
+    return _NEGATIVE.fullmatch(predicate) is not None and not _NOT_ONLY.search(folded[:match.start()])

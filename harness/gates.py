@@ -40,8 +40,8 @@ _INJECTION = re.compile(
 _MOJIBAKE = re.compile(r"[ýþðÝÞÐ\ufffd]|Ã[\x80-\xbf¼¶§œ‡–]|Ä[±°Ÿ\x9f\x80-\xbf]|Å[Ÿž\x9f\x80-\xbf]")
 _LETTER_RUN = re.compile(r"(.)\1{11}|(..)\2{9}")
 # Words that a Turkish sentence cannot end on, and ones that it cannot begin with.
-_DANGLING = frozenset(["ve", "veya", "ama", "fakat", "ancak", "cunku", "eger", "bir", "bi", "bu", "su", "her", "cok",
-                       "en", "hangi", "yada", "ile", "gibi", "mesela", "ornegin", "hem"])
+_DANGLING = frozenset(["ve", "veya", "fakat", "ancak", "cunku", "eger", "bi", "her", "en", "hangi", "yada", "ile"])
+_NUMERAL = frozenset(["saat", "on", "yirmi", "otuz", "yuzde", "bir", "gunde", "numara", "arti"])
 _QUESTION = frozenset(["mi", "misin", "mu", "musun", "miyim", "muyum"])
 _INFORMAL = re.compile(r"\bb(?:i|ir) ?se?[yi]\b|\bbis(?:i|ey|iy)\b")
 _CLITIC = frozenset(["mi", "misin", "musun", "miyim", "muyum", "miyiz", "muyuz", "da"])
@@ -139,7 +139,8 @@ def word_order(case: Case, reply: Reply) -> str | None:
     tokens = words(fold(text))
     if not tokens:
         return None
-    if text[-1] in ",;-(" or tokens[-1] in _DANGLING or any(words(fold(s))[0] in _CLITIC for s in sentences(text)):
+    dangling = tokens[-1] in _DANGLING or (tokens[-1] == "bir" and not _NUMERAL.intersection(tokens[-2:-1]))
+    if text[-1] in ",;-(" or dangling or any(words(fold(s))[0] in _CLITIC for s in sentences(text)):
         return "not a finished sentence"
     if len(tokens) >= 12 and text[-1].isalnum() and not ends_finite(sentences(text)[-1]):
         return "not a finished sentence"

@@ -24,9 +24,13 @@ from harness.turkish import content_words, fold, prose, sentences, words
 
 # Cosine from which an answer counts as one more way to say an intent's examples.
 TAU = 0.30
+# A single word shares its letters with too many others ("anladım", "adım").
+ONE_WORD = 0.70
 # The nearest intent may be another one by this much: neighbours share answers.
 NEAR = 0.02
 MOST_INTENTS = 2
+# Said to anybody at any time: no evidence of what an answer is about.
+_VOCATIVE = frozenset(["kanka", "kankam", "kankacim", "ya", "be", "valla", "abi", "tamam", "evet", "olur", "ok", "jessy"])
 
 Patterns = tuple[re.Pattern[str], ...]
 
@@ -83,7 +87,8 @@ def similarity(text: str) -> dict[str, float]:
 def _nearest(library: Library, intent: str, folded: str) -> bool:
     found = _similarities(cases.DATA, folded)
     own = found.get(intent, 0.0)
-    return own >= TAU and own >= max(found.values()) - NEAR
+    enough = TAU if len(set(words(folded)) - _VOCATIVE) > 1 else ONE_WORD
+    return own >= enough and own >= max(found.values()) - NEAR
 
 
 def _stuffed(library: Library, intent: str, folded: str) -> list[str]:
@@ -160,7 +165,7 @@ def _similarities(data: Path, folded: str) -> dict[str, float]:
 
 
 def _grams(folded: str) -> Counter[str]:
-    padded = f" {' '.join(words(folded))} "
+    padded = f" {' '.join(word for word in words(folded) if word not in _VOCATIVE)} "
     return Counter(padded[i:i + n] for n in (2, 3, 4) for i in range(len(padded) - n + 1))
 
 
@@ -194,7 +199,7 @@ _MARKUP = re.compile(r"^\s*(?:#{1,6}\s|[-*•]\s|\d+[.)]\s)", re.M)
 # siz-forms and office Turkish. A reply may open with "Efendim?": that is how a friend answers a call.
 _SIZ = re.compile(
     r"\b(?:siz|sizi|size|sizin|sizden|sizinle|sizce|sizler\w*|sayin|buyurun\w*)\b|(?<!\A)\befendim\b"
-    r"|\b\w{3,}y?[iu]n[iu]z\b|\b\w+m[ae]kt[ae](?:d[iu]r|y[iu]z|y[iu]m)\w*")
+    r"|\b\w{3,}y?[iu]n[iu]z(?:[iuae]|[dt][ae]n?|[iu]n)?\b|\b\w+m[ae]kt[ae](?:d[iu]r|y[iu]z|y[iu]m)\w*")
 
 
 def formal(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from rapidfuzz import fuzz
 
@@ -82,3 +83,26 @@ def quality(case: Case, reply: Reply) -> Outcome:
     if case.facts:
         return technical(case, reply)
     return depth(case, reply) if case.concepts else verdict_of(gates(case, reply))
+
+
+def adaptivity(rows: Sequence[tuple[Case, Reply, Outcome]]) -> dict[str, float | str | None]:
+    """Figures beside the score: share in the band, Spearman(class, k), distinct steps / steps, and the cost by class."""
+    from scipy.stats import spearmanr
+
+    ranks = [list(BANDS).index(case.complexity) for case, _, _ in rows]
+    used = [iterations(reply) for _, reply, _ in rows]
+    varied = len(set(ranks)) > 1 and len(set(used)) > 1
+    inside = [low <= k <= high for k, (low, high) in zip(used, (BANDS[case.complexity] for case, _, _ in rows), strict=True)]
+    claims = sum(len(claimed(reply.thinking)) if reply.thinking.strip() else 1 for _, reply, _ in rows)
+    figures: dict[str, float | str | None] = {
+        "share in band": _mean(inside), "Spearman(class, iterations)": float(spearmanr(ranks, used).statistic) if varied else None,
+        "distinct steps / steps": sum(used) / claims if claims else None}
+    for complexity in BANDS:
+        replies = [reply for case, reply, _ in rows if case.complexity == complexity]
+        figures[f"tokens, {complexity}"] = _mean([reply.reply_tokens for reply in replies])
+        figures[f"seconds, {complexity}"] = _mean([reply.timing.wall for reply in replies])
+    return figures
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

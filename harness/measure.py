@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness import ahead
 from harness.ask import Answer, Asker, Failed
 from harness.cases import Case, DataError, Kind
 from harness.engines import Reply, RequestFailed, UnknownModel, Unreachable
@@ -88,6 +89,7 @@ class Measure:
             return None
         trials = self._session.settings.trials
         todo = sum((case.kind, case.id, trial) not in asker.answers for case in cases for trial in range(trials))
+        ahead.start()
         with self._progress(self._label(), todo) as progress:
             self._session.wait(asker.ask(cases, trials, progress.advance))
         answers = [(case, trial, asker.answers[case.kind, case.id, trial])

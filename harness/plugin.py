@@ -218,7 +218,7 @@ class Evals:
         return exit_code(verdicts, strict=self.settings.strict) or (1 if self.crashed else 0)
 
     def _write_reports(self, *, interrupted: bool) -> None:
-        from harness import records, report
+        from harness import ahead, records
 
         session = {"started": self.started.isoformat(timespec="seconds"), "interrupted": interrupted,
                    "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -235,8 +235,8 @@ class Evals:
                 {**self.known[target.model], **common}, session=session, comparison=side_by_side)
             folder = run_folder(self.settings, target)
             records.write(folder, content)
-            self.written.append(report.write_html(folder))
-        report.write_index(self.settings.reports)
+            self.written.append(folder / "report.html")
+        ahead.draw([page.parent for page in self.written], self.settings.reports)
 
     def _release(self) -> None:
         for target, lock in zip(self.targets, self.locks, strict=False):

@@ -248,16 +248,15 @@ class FakeOllama:
         if "done_reason" not in end:
             pieces = pieces[:len(pieces) // 2]
         streamed, unsent = body.get("stream", True), list[bytes]()
-        if self.delay:
-            await asyncio.sleep(self.delay / 2)
+        await self._until(start, 0.5)
         first = time.perf_counter_ns()
-        for kind, piece in pieces:
+        for number, (kind, piece) in enumerate(pieces, start=1):
             if streamed:
                 unsent.append(_line(_event(body["model"], piece, kind, done=False)))
             if self.delay:
                 if streamed:
                     connection.chunk(unsent)
-                await asyncio.sleep(self.delay / 2 / len(pieces))
+                await self._until(start, 0.5 + 0.5 * number / len(pieces))
         if "done_reason" in end:
             prompt = sum(len(message.get("content", "").split()) for message in body["messages"])
             counts = {"prompt_eval_count": prompt, "eval_count": len(text.split())}
@@ -266,6 +265,11 @@ class FakeOllama:
             return connection.whole(end, pieces)
         connection.chunk([*unsent, _line(end)] if end else unsent)
         return connection.close() if torn else connection.last_chunk()
+
+    async def _until(self, start_ns: int, share: float) -> None:
+        """Wait until this share of the delay is over; epoll wakes up to a millisecond late, which must not add up."""
+        if self.delay:
+            await asyncio.sleep(max(0.0, share * self.delay - 0.0007 - (time.perf_counter_ns() - start_ns) / 1e9))
 
     def _keep(self, name: str, body: dict[str, Any]) -> None:
         """keep_alive 0 lets the model go, a negative one keeps it for centuries, as the real server does."""

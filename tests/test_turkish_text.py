@@ -104,7 +104,7 @@ TURKISH_REPLIES = [
     "canin sikiliyosa film izleyelim", "Docker bir container platformu, uygulamayı izole çalıştırıyor kanka.",
     "API'ye request atıyosun, server response dönüyor", "recursion bi function'ın kendini çağırması demek",
     "Python'da list ve tuple farkı şu: list mutable, tuple immutable", "REST stateless çalışır", "3 tane elma var",
-    "özgür irade bence tam anlamıyla yok", "pizza mı hamburger mi", "👍", "2 + 2 = 4",
+    "özgür irade bence tam anlamıyla yok", "pizza mı hamburger mi", "👍", "2 + 2 = 4", "Ali", "Berlin.", "Zeynep kanka.",
 ]
 
 

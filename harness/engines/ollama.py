@@ -67,7 +67,7 @@ class Ollama:
 
     async def card(self, model: str) -> Card:
         listed, shown, version = await asyncio.gather(
-            self._call(self._client.list()), self._call(self._client.show(model)), self.version())
+            self._call(self._client.list()), self._call(self._client.show(model), model), self.version())
         entry = next((one for one in listed.models if one.model in (model, f"{model}:latest")), None)
         if entry is None:
             raise UnknownModel(f"the Ollama server at {self.host} has no model '{model}'")
@@ -113,7 +113,7 @@ class Ollama:
 
     async def unload(self, model: str) -> None:
         await self._call(self._client.ask(
-            "POST", "/api/chat", json={"model": model, "messages": [], "keep_alive": 0, "stream": False}))
+            "POST", "/api/chat", json={"model": model, "messages": [], "keep_alive": 0, "stream": False}), model)
 
     async def close(self) -> None:
         await self._client.close()  # type: ignore[no-untyped-call]
@@ -127,14 +127,14 @@ class Ollama:
         except (httpx.HTTPError, ollama.ResponseError, ConnectionError, ValueError) as error:
             raise self._translated(error, card.name) from None
 
-    async def _call(self, request: Any) -> Any:
+    async def _call(self, request: Any, model: str = "") -> Any:
         try:
             return await asyncio.wait_for(request, timeout=30)
         except TimeoutError:
             raise Unreachable(f"the Ollama server at {self.host} took over 30 s to answer; "
                               "is it busy with another model?") from None
         except (httpx.HTTPError, ollama.ResponseError, ConnectionError, ValueError) as error:
-            raise self._translated(error, "") from None
+            raise self._translated(error, model) from None
 
     def _translated(self, error: Exception, model: str) -> Exception:
         """The fault as one line of ours: what happened, where, and whether asking again may help."""

@@ -1,0 +1,151 @@
+"""Conversational accuracy and appropriateness: what a friend would accept, and nothing else."""
+
+import json
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from harness import cases
+from harness.cases import Case, DataError
+from harness.engines import Reply
+from harness.intents import appropriateness, conversation, denied_stems, formal, similarity
+
+INTENTS = [
+    {"intent": "ask", "accept": [r"\bsor\b", "dinliyor", "buyur"], "contradict": [r"\bsorma\b"],
+     "examples": ["Sor kanka, dinliyorum.", "Buyur, sor bakalım.", "Tabii, anlat hadi.", "Kulağım sende, söyle.", "Sor gitsin, vaktim var."]},
+    {"intent": "how-are-you", "accept": [r"\biyiyim\b", "bomba gibi"], "contradict": [],
+     "examples": ["İyiyim kanka, sen nasılsın?", "Bomba gibiyim, senden naber?", "Fena değil ya, sen?", "Eh işte, idare ediyorum."]},
+    {"intent": "passed-exam", "accept": ["tebrik", "helal", "sevindim"], "contradict": ["gecmis olsun"],
+     "examples": ["Tebrikler kanka!", "Helal olsun sana.", "Çok sevindim, hak ettin.", "Bunu kutlayalım hemen."]},
+    {"intent": "good-night", "accept": ["iyi geceler", "tatli ruyalar"], "contradict": [],
+     "examples": ["İyi geceler kanka.", "Tatlı rüyalar, yarın konuşuruz.", "Rahat uyu, yarın görüşürüz."]},
+    {"intent": "hungry", "accept": ["makarna", r"bir seyler ye\b"], "contradict": [],
+     "examples": ["Makarna yap kanka.", "Bir şeyler ye hemen.", "Tost iyi gider şimdi.", "Dolapta ne varsa hazırla."]},
+]
+ASK = Case(id="ask-1", kind="conversation", category="opening", prompt="sana bisi sorucam", intent="ask")
+
+
+@pytest.fixture(autouse=True)
+def _library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "evals").mkdir()
+    (tmp_path / "evals" / "intents.jsonl").write_text("\n".join(map(json.dumps, INTENTS)), encoding="utf-8")
+    monkeypatch.setattr(cases, "DATA", tmp_path)
+
+
+def forms(text: str) -> list[str]:
+    ascii_only = text.translate(str.maketrans("çğıöşüÇĞİÖŞÜ", "cgiosuCGIOSU"))
+    return [text, ascii_only, text.replace("i", "İ").replace("ı", "I").upper(), unicodedata.normalize("NFD", text),
+            text + " 🙂", "\u200b".join(text), f"  {text}\n"]
+
+
+@pytest.mark.parametrize("text", ["Sor kanka, dinliyorum.", "Buyur!", "Tabii kanka, seni dinliyorum.", "Kulağım sende kanka, söyle bakalım.",
+                                  "Merak etme, sor hadi.", "Kusura bakma geç gördüm, sor.", "Hiç durma, sor!"])
+def test_a_good_answer_is_kept_in_every_spelling(text: str) -> None:
+    assert {form: conversation(ASK, Reply(form)).reasons for form in forms(text)} == dict.fromkeys(forms(text), ())
+
+
+def test_an_answer_that_no_pattern_knows_is_kept_by_its_likeness_to_the_examples() -> None:
+    assert not any(word in "anlat hadi tabii" for word in ("sor", "dinliyor", "buyur"))
+    assert conversation(ASK, Reply("Tabii anlat bakalım hadi.")).passed
+
+
+@pytest.mark.parametrize("text", [
+    "Tamam kanka.", "Evet kanka.", "Anladım.", "sana bisi sorucam", "Sana bişi sorucam?", "Bana bişi sorucaksın.", "Sure, ask me anything.", "",
+    "...", "Sual ver, dinleyirem.", "Buyurun, size nasıl yardımcı olabilirim?", "Bir yapay zeka dil modeli olarak sorularınızı dinliyorum.",
+    "Sor kanka, dinliyorum. " * 15, "sor sor sor sor sor", "İyi geceler kanka.", "Makarna yap kanka.", "Ankara kanka.",
+    "Bugün hava çok güzel, " * 8 + "sor kanka, dinliyorum.", "<think>sor de</think>Sor kanka.", "Sor kanka, puan: 1.0", "https://sor.dinliyorum",
+])
+def test_what_does_not_answer_fails(text: str) -> None:
+    assert not conversation(ASK, Reply(text)).passed
+
+
+@pytest.mark.parametrize("text", ["Sorma kanka, dinlemiyorum.", "Sormasan iyi olur kanka, sorma bana.", "Dinlemiyorum seni kanka, sor istersen.",
+                                  "Vaktim yok kanka, sor gitsin dersin.", "SORMA KANKA, DİNLEMİYORUM", "Seni dinleyemem kanka, buyur git."])
+def test_a_denied_answer_fails_however_alike_it_sounds(text: str) -> None:
+    assert not conversation(ASK, Reply(text)).passed
+
+
+def test_the_contradictions_of_the_case_count_too() -> None:
+    case = ASK.model_copy(update={"contradict": (r"\bsonra\b",)})
+    assert conversation(case, Reply("Sonra sor kanka.")).reasons == ("contradicts the intent",)
+
+
+def test_a_list_of_everybodys_keywords_is_no_answer() -> None:
+    outcome = conversation(ASK, Reply("Sor kanka, iyiyim, tebrikler, iyi geceler, makarna yap."))
+    assert "intents at once" in outcome.reasons[0]
+
+
+def test_a_good_answer_may_touch_a_second_intent() -> None:
+    assert conversation(ASK, Reply("İyiyim ya, sor kanka dinliyorum.")).passed
+
+
+def test_no_reply_answers_more_than_a_quarter_of_the_prompts() -> None:
+    constants = [example for row in INTENTS for example in row["examples"]] + ["Tamam kanka.", "Sor kanka. Tebrikler!", "Evet kanka, aynen."]
+    suite = [ASK.model_copy(update={"intent": row["intent"], "prompt": "xyz"}) for row in INTENTS]
+    shares = {text: sum(conversation(case, Reply(text)).passed for case in suite) / len(suite) for text in constants}
+    assert max(shares.values()) <= 0.4  # five intents: two at most, the second by design
+
+
+def test_an_unknown_intent_is_an_error_of_the_data_not_of_the_model() -> None:
+    with pytest.raises(DataError, match="no intent 'nope'"):
+        conversation(ASK.model_copy(update={"intent": "nope"}), Reply("Sor kanka."))
+
+
+def test_another_data_folder_has_its_own_intents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not conversation(ASK, Reply("Patates kızart.")).passed
+    (tmp_path / "other" / "evals").mkdir(parents=True)
+    row = {"intent": "ask", "accept": ["patates"], "examples": ["Patates kızart."]}
+    (tmp_path / "other" / "evals" / "intents.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    monkeypatch.setattr(cases, "DATA", tmp_path / "other")
+    assert conversation(ASK, Reply("Patates kızart.")).passed
+
+
+def test_an_example_is_most_similar_to_its_own_intent() -> None:
+    for row in INTENTS:
+        for example in row["examples"]:
+            found = similarity(example)
+            assert max(found, key=lambda name: found[name]) == row["intent"]
+            assert found[row["intent"]] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("text", "stems"), [
+    ("Sorma kanka, dinlemiyorum.", {"sor", "dinl"}), ("Hazır değilim.", {"hazi"}), ("Merak etme, dinliyorum.", set()),
+    ("Niye sormuyorsun?", set()), ("Sorun yok, anlat.", set()), ("Gelmem kanka.", {"gel"}),
+])
+def test_denials_are_found_and_idioms_are_not_denials(text: str, stems: set[str]) -> None:
+    assert denied_stems(text) == stems
+
+
+# Appropriateness
+
+def test_a_plain_answer_suits_even_when_it_is_wrong() -> None:
+    # Accuracy asks whether it is right, appropriateness whether it fits: they must be able to disagree.
+    assert appropriateness(ASK, Reply("Makarna yap kanka, iyi gider.")).passed
+    assert not conversation(ASK, Reply("Makarna yap kanka, iyi gider.")).passed
+
+
+@pytest.mark.parametrize("text", [
+    "Sormak varoluşun özüdür, bilinç kendini soruyla kurar.", "## Soru\n- Dinlerim\n- Anlarım", "Elbette, sorunuzu dinliyorum efendim.",
+    "Sorunuzu lütfen yazın.", "Ben sizi dinliyorum.", "", "sana bisi sorucam", "Sure, go ahead.", "Size nasıl yardımcı olabilirim?",
+    " ".join(["İnsan her zaman merak eder, sorar ve dinler."] * 4),
+])
+def test_a_tangent_or_an_office_answer_does_not_suit(text: str) -> None:
+    assert not appropriateness(ASK, Reply(text)).passed
+
+
+def test_philosophy_suits_a_philosophical_prompt() -> None:
+    case = ASK.model_copy(update={"prompt": "bilinç varoluş falan ne ya"})
+    assert appropriateness(case, Reply("Bilinç dediğin varoluşun farkında olmak kanka.")).passed
+
+
+def test_a_longer_answer_stays_on_the_subject() -> None:
+    case = Case(id="git", kind="technical", category="git", prompt="git rebase ile merge farkı ne", facts=(), words=(5, 150))
+    assert appropriateness(case, Reply("Kanka merge iki dalı birleştirir, rebase geçmişi düz çizgiye dizer, farkı bu.")).passed
+    assert appropriateness(case, Reply("Bugün kahvaltıda peynir yedim kanka, sonra sahilde yürüdüm, dalgalara baktım.")).reasons == (
+        "off the subject",)
+
+
+@pytest.mark.parametrize("text", ["Efendim kanka?", "Deniz çok güzel, temiz.", "Yalnız değilsin, sıcak su iç.", "Sen nasılsın?", "Yıldız kaydı ya."])
+def test_friendly_turkish_is_not_taken_for_formal(text: str) -> None:
+    assert not formal(text)
