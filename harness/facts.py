@@ -8,7 +8,7 @@ from harness.cases import Case, Fact
 from harness.engines import Reply
 from harness.gates import gates
 from harness.score import Outcome
-from harness.turkish import ends_finite, fold, sentences, words
+from harness.turkish import ends_finite, fold, prose, sentences, words
 
 ENOUGH = 0.75
 
@@ -57,9 +57,9 @@ def asserts(pattern: str, folded: str) -> bool:
 
 
 def keywords_only(text: str) -> bool:
-    """Whether under half of the sentences end in a predicate: words without statements, or in a heap."""
-    said = sentences(text)
-    return sum(map(ends_finite, said)) < len(said) / 2
+    """Whether under 30 % of the sentences end in a predicate: words without statements, or in a heap."""
+    said = sentences(prose(text))
+    return sum(map(ends_finite, said)) < 0.3 * len(said)
 
 
 def _denied(folded: str, match: re.Match[str]) -> bool:

@@ -140,7 +140,7 @@ def word_order(case: Case, reply: Reply) -> str | None:
     if not tokens:
         return None
     dangling = tokens[-1] in _DANGLING or (tokens[-1] == "bir" and not _NUMERAL.intersection(tokens[-2:-1]))
-    if text[-1] in ",;-(" or dangling or any(words(fold(s))[0] in _CLITIC for s in sentences(text)):
+    if text[-1] in ",;-(" or (dangling and text[-1].isalnum()) or any(words(fold(s))[0] in _CLITIC for s in sentences(text)):
         return "not a finished sentence"
     if len(tokens) >= 12 and text[-1].isalnum() and not ends_finite(sentences(text)[-1]):
         return "not a finished sentence"

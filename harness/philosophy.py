@@ -8,7 +8,7 @@ from harness.cases import Case
 from harness.engines import Reply
 from harness.gates import gates, repetition
 from harness.score import Outcome
-from harness.turkish import ends_finite, fold, sentences, words
+from harness.turkish import fold, has_finite, sentences, words
 
 ENOUGH = 4
 
@@ -38,7 +38,7 @@ def depth(case: Case, reply: Reply) -> Outcome:
     reasons = gates(case, reply) + stuffing(reply.text)
     if sum(found.values()) < ENOUGH:
         reasons.append(f"{sum(found.values())} of 6: no {', '.join(name for name, has in found.items() if not has)}")
-    if sum(re.search(concept, fold(reply.text)) is not None for concept in case.concepts) < min(2, len(case.concepts)):
+    if not stays_on(case, reply.text):
         reasons.append("off the subject")
     if any(re.search(pattern, fold(reply.text)) for pattern in case.contradict):
         reasons.append("contradicts")
@@ -54,6 +54,18 @@ def features(case: Case, text: str) -> dict[str, bool]:
             "example": _EXAMPLE.search(whole) is not None, "open": "?" in text or _OPEN.search(whole) is not None}
 
 
+def stays_on(case: Case, text: str) -> bool:
+    """Whether the text is about the case: three of its concepts, in 40 % of the sentences, one of them in two.
+
+    An essay on everything names each concept once and moves on.
+    """
+    said = [fold(sentence) for sentence in sentences(text)]
+    uses = {concept: sum(re.search(concept, s) is not None for s in said) for concept in case.concepts}
+    touched = sum(any(re.search(concept, s) for concept in case.concepts) for s in said)
+    named = [count for count in uses.values() if count]
+    return not uses or (len(named) >= min(3, len(uses)) and max(named) >= 2 and touched >= 0.4 * len(said))
+
+
 def stuffing(text: str) -> list[str]:
     """What shows a list of words instead of thought."""
     tokens, said = [fold(word) for word in words(text)], sentences(text)
@@ -62,13 +74,13 @@ def stuffing(text: str) -> list[str]:
         reasons.append(f"repeats itself: rep-3 {repetition(tokens):.2f}")
     if tokens and len(set(tokens)) / len(tokens) < 0.45:
         reasons.append(f"few different words: {len(set(tokens)) / len(tokens):.2f}")
-    if said and sum(map(ends_finite, said)) < 0.7 * len(said):
+    if said and sum(map(has_finite, said)) < 0.7 * len(said):
         reasons.append("a list: too few sentences with a verb")
     return reasons
 
 
 def _concepts(case: Case, said: list[str]) -> bool:
     """At least two of the case's concepts, in different sentences that have a finite verb."""
-    spoken = [{concept for concept in case.concepts if re.search(concept, s)} for s in said if ends_finite(s)]
+    spoken = [{concept for concept in case.concepts if re.search(concept, s)} for s in said if has_finite(s)]
     spoken = [concepts for concepts in spoken if concepts]
     return len(spoken) >= 2 and len(set[str]().union(*spoken)) >= 2

@@ -26,6 +26,7 @@ from harness.progress import Progress
 from harness.session import NotWritable, Session, Settings, Target, claim, resolve, run_folder
 
 NOT_MEASURED = 3
+_TARGETS = pytest.StashKey[list[Target]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,6 +53,24 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise pytest.UsageError(f"'{text}' is not a whole number of at least 1")
     return int(text)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Find the models before anything else starts, so that what is wrong is one line and an exit code."""
+    if not config.option.model or hasattr(config, "workerinput") or config.option.help or config.option.version:
+        return None
+    if config.option.data:
+        cases.DATA = config.option.data.resolve()
+    try:
+        cases.check_files()
+        config.stash[_TARGETS] = asyncio.run(resolve(_settings(config)))
+    except (Unreachable, RequestFailed) as error:
+        print(error, file=sys.stderr)
+        return NOT_MEASURED
+    except (UnknownModel, cases.DataError) as error:
+        raise pytest.UsageError(str(error)) from None
+    return None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -120,16 +139,14 @@ class Evals:
         if self.worker is not None:
             self.targets = [Target(*fields) for fields in self.worker["jessy_targets"]]
             return
+        self.targets = self.config.stash[_TARGETS]
+        if self.config.option.collectonly:
+            return
         try:
-            cases.check_files()
-            self.targets = asyncio.run(resolve(self.settings))
-            if not self.config.option.collectonly:
-                claimed = [claim(self.settings, target) for target in self.targets]
-                self.targets, self.locks = [target for target, _ in claimed], [lock for _, lock in claimed]
-        except (Unreachable, RequestFailed) as error:
-            pytest.exit(str(error), returncode=NOT_MEASURED)
-        except (UnknownModel, NotWritable, cases.DataError) as error:
+            claimed = [claim(self.settings, target) for target in self.targets]
+        except NotWritable as error:
             raise pytest.UsageError(str(error)) from None
+        self.targets, self.locks = [target for target, _ in claimed], [lock for _, lock in claimed]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:

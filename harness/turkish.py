@@ -93,7 +93,13 @@ _FINITE = re.compile(
     r"\w{2,}(?:[iu]yo(?:r\w*|m|n|z|lar)?|[ae]c[ae][kg]\w*|(?<!ge)c[ae][mnz]|m[iu]s(?:[iu]m|t[iu]\w*|s[iu]n|[iu]z|l[ae]r)?"
     r"|[dt][iu](?:m|n|k|r|l[ae]r|rl[ae]r|n[iu]z)?|(?:(?<!l)[ae]r|[iu]r)(?:[iu]m|s[iu]n\w*|[iu]z|l[ae]r|d[iu]\w*|m[iu]s)?"
     r"|m[ae]z\w{0,6}|m[ae]m|[ae]l[iu]m|s[iu]n(?:[iu]z|l[ae]r)?|[ae]y[iu]m|m[ae]l[iu]\w*|s[ae][mnk]|y[iu]m|y[iu]z|k[iu])"
-    r"|(?:var|yok)\w{0,6}|(?:degil|gerek|mi|mu)\w*|lazim|mumkun|belli|sence|sor|anlat|soyle|yaz|bak|dusun|et|ol|de|bence")
+    r"|(?:var|yok)\w{0,6}|(?:degil|gerek|mi|mu)\w*|lazim|mumkun|belli|sence|bence|demek|sart|normal|kolay|zor|derim|olsun")
+# Imperatives, and the aorist of stems in -la, which looks like a plural (bekler, saglar).
+_IMPERATIVE = re.compile(
+    r"sor|anlat|yaz|bak|dusun|et|ol|de|kullan|bul|al|ver|tut|sil|cek|gec|kur|ac|kapat|bol|don|eris|yap|at|git|gel|koy|cik|oku"
+    r"|calistir|baslat|durdur|degistir|cikar|ayir|dene|siler|boler|(?:sag|bas|an|top|sak|bag|hesap|tamam|karsi|kopya|hazir)lar?"
+    r"|(?:bek|soy|din|is|temiz|yuk|ek|engel|guncel|on|giz|iz|des|yeni|ince|test)ler?")
+_VERB = re.compile(r"\w{2,}(?:[iu]yo[rmz]?\w*|[ae]c[ae][kg]\w*|m[ae]z\w*|[ae]bil[iu]r\w*|[aiu]r(?:[iu]m|s[iu]n|l[ae]r)|d[iu][mk])")
 _TAGS = _lexicon("kanka kankam ya be yani iste bence sanirim tabi tabii valla haha bana sana hani cidden think i")
 _NAMES = {"en": "English", "az": "Azerbaijani", "tr": "another language"}
 _TECH_SUFFIX = re.compile(
@@ -157,9 +163,21 @@ def content_words(text: str) -> list[str]:
 
 
 def ends_finite(sentence: str) -> bool:
-    """Whether the sentence ends in a predicate: person or tense ending, var/yok/değil, question particle."""
+    """Whether the sentence ends in a predicate: person or tense ending, imperative, var/yok/değil, question."""
     tail = [word for word in words(fold(sentence)) if word not in _TAGS]
-    return bool(tail) and not is_tech(tail[-1]) and _FINITE.fullmatch(tail[-1].replace("'", "")) is not None
+    return bool(tail) and _is_finite(tail[-1])
+
+
+def has_finite(sentence: str) -> bool:
+    """Whether there is a predicate: among the last three words, or verbs that cannot be nouns, one in twenty words."""
+    tokens = [word for word in words(fold(sentence)) if word not in _TAGS]
+    return any(map(_is_finite, tokens[-3:])) or sum(_VERB.fullmatch(word) is not None for word in tokens) * 20 >= len(tokens) > 0
+
+
+@lru_cache(maxsize=8192)
+def _is_finite(word: str) -> bool:
+    bare = word.replace("'", "")
+    return not is_tech(word) and any(pattern.fullmatch(bare) for pattern in (_FINITE, _IMPERATIVE))
 
 
 @lru_cache(maxsize=8192)
