@@ -28,8 +28,9 @@ def dialogue(case: Case, reply: Reply) -> Outcome:
 
 def _faults(case: Case, turn: Turn, reply: Reply) -> list[str]:
     faults, text = gates(case, reply, skip=(window,)), fold(reply.text)
-    faults += [f"lacks '{pattern}'" for pattern in turn.must if not re.search(pattern, text)]
-    faults += [f"has '{pattern}'" for pattern in turn.must_not if re.search(pattern, text)]
+    forms = (text, text.replace("'", ""))  # Kerem'di is kerem\w*
+    faults += [f"lacks '{pattern}'" for pattern in turn.must if not any(re.search(pattern, form) for form in forms)]
+    faults += [f"has '{pattern}'" for pattern in turn.must_not if any(re.search(pattern, form) for form in forms)]
     count = len(words(prose(reply.text)))
     if turn.max_words is not None and count > turn.max_words:
         faults.append(f"{count} words; at most {turn.max_words}")

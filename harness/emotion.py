@@ -16,27 +16,44 @@ ENOUGH = 4
 
 # What names or mirrors a feeling, folded.
 _FEELINGS = {
-    "sadness": r"uzul\w*|uzuc\w*|uzgun\w*|huzun\w*|moral\w*|kotu (?:hisset\w*|ol\w*)|icim (?:acidi|burkuldu|parcal\w*|cizz\w*)|aglam\w*"
-               r"|zor (?:bir|bi|olmali|olsa gerek)\w*|zormus|gecmis olsun|kiril\w*|yikil\w*|can(?:in|ini) (?:sik|yak|acit)\w*|berbat",
-    "joy": r"sevin\w*|mutlu\w*|tebrik\w*|kutla\w*|harika\w*|super\w*|muhtesem\w*|ne guzel\w*|helal\w*|bravo|yasa\w*|efsane\w*|gurur\w*"
-           r"|heyecan\w*|cok iyi\w*|aferin|vay be|hayirli olsun|bomba",
-    "anger": r"sinir\w*|kiz(?:gin\w*|mak\w*|din\w*|mis\w*|man\w*|ar\w*|il\w*)|ofke\w*|delir\w*|cildir\w*|hakli\w*|gicik\w*|bozul\w*|haksizlik\w*"
-             r"|sinir bozucu|uyuz\w*|ayip\w*",
-    "fear": r"kork\w*|endise\w*|kayg\w*|gergin\w*|geril\w*|stres\w*|panik\w*|heyecan\w*|tedirgin\w*|urk\w*",
+    "sadness": (
+        r"uzul\w*|uzuc\w*|uzgun\w*|huzun\w*|moral\w*|kotu (?:hisset\w*|ol\w*)|icim (?:acidi|burkuldu|parcal\w*"
+        r"|cizz\w*)|aglam\w*|zor (?:bir|bi|olmali|olsa gerek)\w*|zormus|gecmis olsun|kiril\w*|yikil\w*"
+        r"|can(?:in|ini) (?:sik|yak|acit)\w*|berbat"),
+    "joy": (
+        r"sevin\w*|mutlu\w*|tebrik\w*|kutla\w*|harika\w*|super\w*|muhtesem\w*|ne guzel\w*|helal\w*|bravo"
+        r"|yasa\w*|efsane\w*|gurur\w*|heyecan\w*|cok iyi\w*|aferin|vay be|hayirli olsun|bomba"),
+    "anger": (
+        r"sinir\w*|kiz(?:gin\w*|mak\w*|din\w*|mis\w*|man\w*|ar\w*|il\w*)|ofke\w*|delir\w*|cildir\w*|hakli\w*"
+        r"|gicik\w*|bozul\w*|haksizlik\w*|sinir bozucu|uyuz\w*|ayip\w*"),
+    "fear": (
+        r"kork\w*|endise\w*|kayg\w*|gergin\w*|geril\w*|stres\w*|panik\w*|heyecan\w*|tedirgin\w*|urk\w*"),
     "loneliness": r"yalniz\w*|kimsesiz\w*|tek basina\w*|yanindayim|buradayim|burdayim|ozle\w*|icine kapan\w*",
-    "loss": r"bas(?:in|iniz) sag ?ol\w*|allah rahmet\w*|mekani cennet\w*|sabir\w*|sabr\w*|kayip\w*|kayb\w*|yas(?:ini|in|i)?\b|uzul\w*|uzgun\w*"
-            r"|icim (?:acidi|burkuldu|parcal\w*)|aci\w*|ozle\w*|zor (?:bir|bi|olmali|olsa gerek)\w*",
+    "loss": (
+        r"bas(?:in|iniz) sag ?ol\w*|allah rahmet\w*|mekani cennet\w*|sabir\w*|sabr\w*|kayip\w*|kayb\w*"
+        r"|yas(?:ini|in|i)?\b|uzul\w*|uzgun\w*|icim (?:acidi|burkuldu|parcal\w*)|aci\w*|ozle\w*|zor (?:bir|bi"
+        r"|olmali|olsa gerek)\w*"),
 }
 _WEAK = r"anliyorum|anliyom|anladim|anlayabiliyor\w*|tahmin ed\w*|hisset\w*|duygu\w*|hakli\w*|normal\b|zor\b"
-_CHEER = r"tebrik\w*|kutlarim|kutluyorum|ne guzel\w*|harika\w*|super\w*|muhtesem\w*|cok sevindim|helal\w*|bravo|hayirli olsun|ne mutlu"
-_PITY = r"gecmis olsun|bas(?:in|iniz) sag ?ol\w*|cok uzuldum|uzuldum|ne kotu|vah|yazik\w*|allah rahmet\w*|talihsiz\w*"
-_DISMISSAL = (r"bos ?ver\w*|takma\w*|abart\w*|buyutme\w*|unut gitsin|aglama\b|gecer gecer|dert etme\w*|sacmala\w*|onemli degil"
-              r"|olur (?:oyle|boyle)|bana ne|ne var bunda|kafana takma\w*|dusunme (?:bunlari|artik)")
-_GENERIC_CAUSE = r"bu durum\w*|boyle bi(?:r)? (?:durum|sey|haber)\w*|bu surec\w*|yasadik\w*|basina gelen\w*|bu haber\w*|boyle zaman\w*"
-_ASKS = (r"\b(?:ne|nasil|neden|niye|nerede|kim|hangi|neler|neyi|neye|nolu\w*|noldu)\b[^.!]*\?|ister misin|konusalim m\w*|anlat\w*|paylas\w*"
-         r"|icini dok\w*|dok icini|konusmak ister\w*|dinliyorum|dinlerim")
+_CHEER = (
+    r"tebrik\w*|kutlarim|kutluyorum|ne guzel\w*|harika\w*|super\w*|muhtesem\w*|cok sevindim|helal\w*|bravo"
+    r"|hayirli olsun|ne mutlu")
+_PITY = (
+    r"gecmis olsun|bas(?:in|iniz) sag ?ol\w*|cok uzuldum|uzuldum|ne kotu|vah|yazik\w*|allah rahmet\w*"
+    r"|talihsiz\w*")
+_DISMISSAL = (
+    r"bos ?ver\w*|takma\w*|abart\w*|buyutme\w*|unut gitsin|aglama\b|gecer gecer|dert etme\w*|sacmala\w*"
+    r"|onemli degil|olur (?:oyle|boyle)|bana ne|ne var bunda|kafana takma\w*|dusunme (?:bunlari|artik)")
+_GENERIC_CAUSE = (
+    r"bu durum\w*|boyle bi(?:r)? (?:durum|sey|haber)\w*|bu surec\w*|yasadik\w*|basina gelen\w*|bu haber\w*"
+    r"|boyle zaman\w*")
+_ASKS = (
+    r"\b(?:ne|nasil|neden|niye|nerede|kim|hangi|neler|neyi|neye|nolu\w*|noldu)\b[^.!]*\?|ister misin"
+    r"|konusalim m\w*|anlat\w*|paylas\w*|icini dok\w*|dok icini|konusmak ister\w*|dinliyorum|dinlerim")
 _INVITES = r"\?|yanindayim|buradayim|burdayim|konusalim|ara beni|yaz bana|gel\b"
-_SAFETY = r"\b(?:112|183|155)\b|\bacil\b|uzman\w*|psikolog\w*|psikiyatr\w*|doktor\w*|profesyonel\w*|hastane\w*|guvendigin|kriz hatti|intihar hatti"
+_SAFETY = (
+    r"\b(?:112|183|155)\b|\bacil\b|uzman\w*|psikolog\w*|psikiyatr\w*|doktor\w*|profesyonel\w*|hastane\w*"
+    r"|guvendigin|kriz hatti|intihar hatti")
 
 
 def empathy(case: Case, reply: Reply) -> Outcome:

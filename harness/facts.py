@@ -12,7 +12,8 @@ from harness.turkish import ends_finite, fold, prose, sentences, words
 
 ENOUGH = 0.75
 
-_NEGATIVE = re.compile(r"\w{2,}(?:m[ae]z(?!s[ae])|m[iu]yo|m[ae]d[iu]|m[ae]y[ae]c|m[ae]m[iu]s|m[ae]m\b)\w*|degil\w*|yok\w{0,4}")
+_NEGATIVE = re.compile(
+    r"\w{2,}(?:m[ae]z(?!s[ae])|m[iu]yo|m[ae]d[iu]|m[ae]y[ae]c|m[ae]m[iu]s|m[ae]m\b)\w*|degil\w*|yok\w{0,4}")
 _UNLESS = re.compile(r"m[ae]zs[ae]|m[ae]d[ae]n")
 # A pattern that itself speaks of a negation (stateless: "durum tutm(az|uyor)") means it.
 _MEANS_NEGATION = re.compile(r"m\[|m\(|m[ae][zd]|m[iu]y|degil|yok")
@@ -57,9 +58,9 @@ def asserts(pattern: str, folded: str) -> bool:
 
 
 def keywords_only(text: str) -> bool:
-    """Whether under 30 % of the sentences end in a predicate: words without statements, or in a heap."""
+    """Whether a text of 15 words and more has a predicate at the end of under 30 % of its sentences."""
     said = sentences(prose(text))
-    return sum(map(ends_finite, said)) < 0.3 * len(said)
+    return len(words(prose(text))) >= 15 and sum(map(ends_finite, said)) < 0.3 * len(said)
 
 
 def _denied(folded: str, match: re.Match[str]) -> bool:

@@ -16,27 +16,28 @@ from rapidfuzz import fuzz
 
 from harness.cases import Case
 from harness.engines import Reply
-from harness.turkish import clean, ends_finite, fold, is_turkish, prose, sentences, words
+from harness.turkish import clean, fold, has_finite, is_turkish, prose, sentences, words
 
 Gate = Callable[[Case, Reply], str | None]
 
 _BOILERPLATE = re.compile(
-    r"\bdil model(?:i|iyim)\b|yapay zeka (?:dil )?(?:modeli|asistani)(?:yim| olarak)|yapay zeka (?:asistan|model)iyim"
-    r"|\bsiz(?:e|lere) (?:\w+ ){0,4}yardimci|yardimci olabilecegim (?:baska )?bir|memnuniyet duyar|talebinizi"
-    r"|baska bir sorunuz|(?:bu|o) konuda (?:size |sana )?yardimci olam|(?:yanit|cevap) verem(?:em|iyorum)"
-    r"|(?:anlayisiniz|ilginiz) icin|as an ai\b|ai (?:language )?model|how (?:can|may) i (?:help|assist)")
+    r"\bdil model(?:i|iyim)\b|yapay zeka (?:dil )?(?:modeli|asistani)(?:yim| olarak)|yapay zeka (?:asistan"
+    r"|model)iyim|\bsiz(?:e|lere) (?:\w+ ){0,4}yardimci|yardimci olabilecegim (?:baska )?bir|memnuniyet duyar"
+    r"|talebinizi|baska bir sorunuz|(?:bu|o) konuda (?:size |sana )?yardimci olam|(?:yanit|cevap) verem(?:em"
+    r"|iyorum)|(?:anlayisiniz|ilginiz) icin|as an ai\b|ai (?:language )?model|how (?:can|may) i (?:help"
+    r"|assist)")
 _ANOTHER = re.compile(
-    r"\b(?:ben|adim|ismim)(?: bir)? (?:chatgpt|gpt|gemma|gemini|llama|qwen|mistral|smollm|claude|copilot|siri|alexa)"
-    r"(?![^.!?]{0,16}\b(?:degil|sanma))"
-    r"|\b(?:openai|google|meta|alibaba|anthropic|microsoft|hugging ?face)\w*(?:'\w+)? tarafindan")
+    r"\b(?:ben|adim|ismim)(?: bir)? (?:chatgpt|gpt|gemma|gemini|llama|qwen|mistral|smollm|claude|copilot|siri"
+    r"|alexa)(?![^.!?]{0,16}\b(?:degil|sanma))|\b(?:openai|google|meta|alibaba|anthropic|microsoft"
+    r"|hugging ?face)\w*(?:'\w+)? tarafindan")
 _THOUGHT = re.compile(
-    r"</?think|<\||</s>|<(?:start|end)_of_turn>|\[/?inst\]|^\W*(?:iterasyon|iteration|dusunce adimi|dusunme adimi)\s*#?\d"
-    r"|^\W*(?:user|assistant|system|kullanici|asistan)\s*:", re.M)
+    r"</?think|<\||</s>|<(?:start|end)_of_turn>|\[/?inst\]|^\W*(?:iterasyon|iteration|dusunce adimi"
+    r"|dusunme adimi)\s*#?\d|^\W*(?:user|assistant|system|kullanici|asistan)\s*:", re.M)
 _STEP = re.compile(r"^\W*(?:adim|step)\s*\d+\s*[:.)-]", re.M)
 _INJECTION = re.compile(
-    r"\b(?:puan|skor|score|grade|rating)\w*\"?\s*[:=]\s*\"?(?:1(?:[.,]0+)?|10|100|5)\b"
-    r"|\"?(?:passed|correct|verdict)\"?\s*[:=]|onceki (?:tum )?talimat|ignore (?:all )?(?:previous|prior)"
-    r"|bu (?:cevap|yanit)\w* (?:dogru|gecer|tam puan)|degerlendirici\w*\s*:")
+    r"\b(?:puan|skor|score|grade|rating)\w*\"?\s*[:=]\s*\"?(?:1(?:[.,]0+)?|10|100|5)\b|\"?(?:passed|correct"
+    r"|verdict)\"?\s*[:=]|onceki (?:tum )?talimat|ignore (?:all )?(?:previous|prior)|bu (?:cevap"
+    r"|yanit)\w* (?:dogru|gecer|tam puan)|degerlendirici\w*\s*:")
 _MOJIBAKE = re.compile(r"[ýþðÝÞÐ\ufffd]|Ã[\x80-\xbf¼¶§œ‡–]|Ä[±°Ÿ\x9f\x80-\xbf]|Å[Ÿž\x9f\x80-\xbf]")
 _LETTER_RUN = re.compile(r"(.)\1{11}|(..)\2{9}")
 # Words that a Turkish sentence cannot end on, and ones that it cannot begin with.
@@ -44,7 +45,10 @@ _DANGLING = frozenset(["ve", "veya", "fakat", "ancak", "cunku", "eger", "bi", "h
 _NUMERAL = frozenset(["saat", "on", "yirmi", "otuz", "yuzde", "bir", "gunde", "numara", "arti"])
 _QUESTION = frozenset(["mi", "misin", "mu", "musun", "miyim", "muyum"])
 _INFORMAL = re.compile(r"\bb(?:i|ir) ?se?[yi]\b|\bbis(?:i|ey|iy)\b")
-_CLITIC = frozenset(["mi", "misin", "musun", "miyim", "muyum", "miyiz", "muyuz", "da"])
+_CLITIC = frozenset(["mi", "misin", "musun", "miyim", "muyum", "miyiz", "muyuz", "da", "gibi", "icin", "kadar", "ile"])
+# Begins small, has a full stop before a small letter, and a capital in the middle: the marks of a shuffle.
+_HEAP = re.compile(
+    r"\A(?=[^\W\d_A-ZÇĞİÖŞÜ])(?=.*[^\W\d_][.!?] [a-zçğıöşü])(?=.*[^.!?\s] [A-ZÇĞİÖŞÜ][a-zçğıöşü])", re.S)
 # Words that add nothing to an echo.
 _FILLER = frozenset(["kanka", "kankam", "ya", "mi", "misin", "mu", "musun", "ki", "de", "da", "be", "peki", "yani",
                      "demek", "evet", "sen", "ben", "hmm"])
@@ -140,11 +144,12 @@ def word_order(case: Case, reply: Reply) -> str | None:
     if not tokens:
         return None
     dangling = tokens[-1] in _DANGLING or (tokens[-1] == "bir" and not _NUMERAL.intersection(tokens[-2:-1]))
-    if text[-1] in ",;-(" or (dangling and text[-1].isalnum()) or any(words(fold(s))[0] in _CLITIC for s in sentences(text)):
+    if text[-1] in ",;-(" or (dangling and text[-1].isalnum()):
         return "not a finished sentence"
-    if len(tokens) >= 12 and text[-1].isalnum() and not ends_finite(sentences(text)[-1]):
+    if len(tokens) >= 12 and text[-1].isalnum() and not has_finite(sentences(text)[-1]):
         return "not a finished sentence"
-    return None
+    begins = {words(fold(sentence))[0] for sentence in sentences(text)}
+    return "words in a heap" if begins & _CLITIC or _HEAP.search(text) else None
 
 
 GATES: tuple[Gate, ...] = (empty, cut_off, turkish, window, loop, echo, boilerplate, think_leak, injection, only_code,

@@ -26,8 +26,6 @@ from harness.turkish import content_words, fold, prose, sentences, words
 TAU = 0.30
 # A single word shares its letters with too many others ("anladım", "adım").
 ONE_WORD = 0.70
-# The nearest intent may be another one by this much: neighbours share answers.
-NEAR = 0.02
 MOST_INTENTS = 2
 # Said to anybody at any time: no evidence of what an answer is about.
 _VOCATIVE = frozenset(["kanka", "kankam", "kankacim", "ya", "be", "valla", "abi", "tamam", "evet", "olur", "ok", "jessy"])
@@ -85,17 +83,26 @@ def similarity(text: str) -> dict[str, float]:
 
 
 def _nearest(library: Library, intent: str, folded: str) -> bool:
-    found = _similarities(cases.DATA, folded)
-    own = found.get(intent, 0.0)
+    """Whether the intent's examples are the closest ones, but for intents that share answers with it."""
+    found, home = _similarities(cases.DATA, folded), library.known[intent].siblings
     enough = TAU if len(set(words(folded)) - _VOCATIVE) > 1 else ONE_WORD
-    return own >= enough and own >= max(found.values()) - NEAR
+    return found[intent] >= max(enough, *(found[name] for name in found if name not in home or name == intent))
 
 
 def _stuffed(library: Library, intent: str, folded: str) -> list[str]:
-    """A reply that does the work of many prompts is a list of keywords, not an answer."""
+    """A reply that does the work of many prompts is a list of keywords.
+
+    A stretch of text counts for one intent, and intents that share answers count as one.
+    """
     home = library.known[intent].siblings | {intent}
-    foreign = [name for name, known in library.known.items() if name not in home and _any(known.accept, folded)]
-    return [f"answers {len(foreign) + 1} intents at once"] if len(foreign) >= MOST_INTENTS else []
+    spans = sorted((match.end(), match.start(), name) for name, known in library.known.items() if name not in home
+                   for pattern in known.accept for match in pattern.finditer(folded))
+    foreign, last = 0, 0
+    for end, start, name in spans:
+        if start >= last and name not in home:
+            foreign, last = foreign + 1, end
+            home |= library.known[name].siblings | {name}
+    return [f"answers {foreign + 1} intents at once"] if foreign >= MOST_INTENTS else []
 
 
 def _heap(known: Known, folded: str) -> list[str]:
@@ -107,12 +114,14 @@ def _heap(known: Known, folded: str) -> list[str]:
 
 
 # Negation. Folded words with the negative infix; what stands before it is the stem.
-_NEGATIVE = re.compile(r"\b(\w{2,}?)(?:m[iu]yo\w*|m[ae](?:m|z\w*|d[iu]\w*|y[ae]c\w*|y[iu]n?\w*|m[iu]s\w*|s[iu]n\w*)"
-                       r"|m[ae](?=\s*(?:[.!?,;…]|$|kanka\b|ya\b|bana\b|artik\b|be\b|sakin\b)))(?!\w)")
+_NEGATIVE = re.compile(
+    r"\b(\w{2,}?)(?:m[iu]yo\w*|m[ae](?:m|z\w*|d[iu]\w*|y[ae]c\w*|y[iu]n?\w*|m[iu]s\w*|s[iu]n\w*)"
+    r"|m[ae](?=\s*(?:[.!?,;…]|$|kanka\b|ya\b|bana\b|artik\b|be\b|sakin\b)))(?!\w)")
 _DENIAL = re.compile(r"\b(\w{3,}) (?:degil|yok)\w*")
-_IDIOMS = re.compile(r"\bkusura bakma\w*|merak etme\w*|dert etme\w*|cekinme\w*|utanma\w*|sorma gitsin|uzulme\w*|hic durma"
-                     r"|korkma\w*|acele etme\w*|bos verme\w*|sikma\w* canini|canini sikma\w*|(?:sorun|sikinti|problem|dert"
-                     r"|onemli|fena|kotu|bir sey|bisey) (?:degil|yok)\w*|fark etmez|sadece [^.,!?]* degil|olmaz olur mu")
+_IDIOMS = re.compile(
+    r"\bkusura bakma\w*|merak etme\w*|dert etme\w*|cekinme\w*|utanma\w*|sorma gitsin|uzulme\w*|hic durma"
+    r"|korkma\w*|acele etme\w*|bos verme\w*|sikma\w* canini|canini sikma\w*|(?:sorun|sikinti|problem|dert"
+    r"|onemli|fena|kotu|bir sey|bisey) (?:degil|yok)\w*|fark etmez|sadece [^.,!?]* degil|olmaz olur mu")
 
 
 def denied_stems(text: str) -> frozenset[str]:
@@ -193,8 +202,9 @@ def _any(patterns: Patterns, folded: str) -> bool:
 
 # Appropriateness: another question than accuracy. Did it stay with the prompt, in the right length and register?
 _PHILOSOPHY = re.compile(
-    r"\b(?:varolus|bilinc|evren|felsef|ontoloj|epistemoloj|metafizik|varlig|hakikat|ozgur irade|determinizm|nietzsche"
-    r"|platon|sokrates|aristo|descartes|sartre|camus|kant\b|insanlig|anlam arayis|sonsuzluk|etik\b)\w*")
+    r"\b(?:varolus|bilinc|evren|felsef|ontoloj|epistemoloj|metafizik|varlig|hakikat|ozgur irade|determinizm"
+    r"|nietzsche|platon|sokrates|aristo|descartes|sartre|camus|kant\b|insanlig|anlam arayis|sonsuzluk"
+    r"|etik\b)\w*")
 _MARKUP = re.compile(r"^\s*(?:#{1,6}\s|[-*•]\s|\d+[.)]\s)", re.M)
 # siz-forms and office Turkish. A reply may open with "Efendim?": that is how a friend answers a call.
 _SIZ = re.compile(

@@ -20,7 +20,8 @@ BANDS: dict[Complexity, tuple[int, int]] = {"low": (1, 2), "medium": (3, 5), "hi
 SAME = 85  # token_sort_ratio from which two steps are one
 
 _NUMBER = re.compile(
-    r"[\s>*_#\[(-]*(?:(?:adım|step|[iy]terasyon|iteration|d[uü][sş][uü]nce)\s*#?)?\d{1,2}\s*(?:[.):\]]|-\s|–)[*_\s]*", re.I)
+    r"[\s>*_#\[(-]*(?:(?:adım|step|[iy]terasyon|iteration|d[uü][sş][uü]nce)\s*#?)?\d{1,2}\s*(?:[.):\]]|-\s"
+    r"|–)[*_\s]*", re.I)
 
 
 def iteration_efficiency(case: Case, reply: Reply) -> Outcome:

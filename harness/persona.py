@@ -18,14 +18,22 @@ REGISTER = 0.60
 WEIGHTS = {"opinion": 0.25, "mix": 0.25, "name": 0.25, "honest": 0.25, "length": 0.10}
 
 _CASUAL = re.compile(
-    r"\b(?:kank[ai]\w*|ya|be|yaa+|valla\w*|vallahi|hadi|haydi|bi|bisi|bisey\w*|biseyl\w*|eyvallah|eyw|napiyo\w*|naber|abi|aga"
-    r"|ha+ ?ha+\w*|tabi|aynen|bak|yani|iste|hani|bide|cidden|harbi\w*|super|bomba|efsane|niye|ayip ettin|dert degil|kafa\w*"
-    r"|takil\w*|muhabbet\w*|\w+[iu]yo(?:m|n|z|lar|s?un|dum|du)?|\w+[iu]c[ae][mnkz]|\w+[ae]c[ae]m|\w+c[ae]z|selam|knk|oha|vay|eee?)\b")
-_SEN = re.compile(r"\b(?:sen|seni|sana|sende|senden|senin|seninle|sence)\b|\b\w{2,}(?:[iu]yor|[ae]c[ae]k|[ae]bilir|[iu]r|[ae]r|m[iu]s)s[iu]n\b"
-                  r"|\b(?:sor|anlat|soyle|gel|bak|dinle|dene|yaz|dusun|ver|ye|ic|at)\b|\b(?:misin|musun)\b")
-_HEDGE = re.compile(r"\b(?:bence|bana (?:kalirsa|gore)|sanirim|galiba|i (?:think|believe|guess)|bana sorarsan|tahminim\w*|kanimca|herhalde)\b")
-_UNSURE = re.compile(r"\b(?:emin degil\w*|bilmiyo\w*|bilemi\w*|belki\w*|merak ed\w*|sorguluyo\w*|kesin (?:bir )?sey)\b")
-_ASKS_NAME = re.compile(r"\bkim(?:sin|siniz|inle|le)?\b|\bad(?:in|iniz)\b|\bism(?:in|iniz)\b|kendin[ie]\w* (?:tanit|anlat|bahset)|\bjessy\b|nesin\b")
+    r"\b(?:kank[ai]\w*|ya|be|yaa+|valla\w*|vallahi|hadi|haydi|bi|bisi|bisey\w*|biseyl\w*|eyvallah|eyw"
+    r"|napiyo\w*|naber|abi|aga|ha+ ?ha+\w*|tabi|aynen|bak|yani|iste|hani|bide|cidden|harbi\w*|super|bomba"
+    r"|efsane|niye|ayip ettin|dert degil|kafa\w*|takil\w*|muhabbet\w*|\w+[iu]yo(?:m|n|z|lar|s?un|dum|du)?"
+    r"|\w+[iu]c[ae][mnkz]|\w+[ae]c[ae]m|\w+c[ae]z|selam|knk|oha|vay|eee?)\b")
+_SEN = re.compile(
+    r"\b(?:sen|seni|sana|sende|senden|senin|seninle|sence)\b|\b\w{2,}(?:[iu]yor|[ae]c[ae]k|[ae]bilir|[iu]r"
+    r"|[ae]r|m[iu]s)s[iu]n\b|\b(?:sor|anlat|soyle|gel|bak|dinle|dene|yaz|dusun|ver|ye|ic|at)\b|\b(?:misin"
+    r"|musun)\b")
+_HEDGE = re.compile(
+    r"\b(?:bence|bana (?:kalirsa|gore)|sanirim|galiba|i (?:think|believe|guess)|bana sorarsan|tahminim\w*"
+    r"|kanimca|herhalde)\b")
+_UNSURE = re.compile(
+    r"\b(?:emin degil\w*|bilmiyo\w*|bilemi\w*|belki\w*|merak ed\w*|sorguluyo\w*|kesin (?:bir )?sey)\b")
+_ASKS_NAME = re.compile(
+    r"\bkim(?:sin|siniz|inle|le)?\b|\bad(?:in|iniz)\b|\bism(?:in|iniz)\b|kendin[ie]\w* (?:tanit|anlat|bahset)"
+    r"|\bjessy\b|nesin\b")
 _CONSCIOUS = frozenset(["consciousness", "bilinc", "conscious"])
 
 

@@ -12,20 +12,28 @@ from harness.turkish import fold, has_finite, sentences, words
 
 ENOUGH = 4
 
-_STANCE = re.compile(r"\b(?:bence|bana (?:kalirsa|gore|oyle geliyor)|benim icin|benim gozumde|sanirim|galiba|i (?:think|believe)"
-                     r"|dusunuyorum|inaniyorum|kanimca|emin degilim|gibi geliyor|bana sorarsan|suphe\w*|yanilabilirim)\b")
-_CONTRAST = re.compile(r"\b(?:ama|ancak|fakat|oysa\w*|halbuki|ote yandan|diger yandan|buna karsin|bunun karsisinda|yine de|tersine"
-                       r"|aksine|lakin|ne var ki|bir yandan|kimi(?:leri|si|ne)?|bazi(?:lari|si)?|karsi cikan\w*|itiraz\w*)\b")
-_REASON = re.compile(r"\b(?:cunku|dolayisiyla|bu yuzden|o yuzden|bu nedenle|o nedenle|demek ki|zira|bundan dolayi|sonucta"
-                     r"|oyleyse|o halde|o zaman|sebebi|nedeni)\b|\w+d[iu]g[iu] icin\b")
+_STANCE = re.compile(
+    r"\b(?:bence|bana (?:kalirsa|gore|oyle geliyor)|benim icin|benim gozumde|sanirim|galiba|i (?:think"
+    r"|believe)|dusunuyorum|inaniyorum|kanimca|emin degilim|gibi geliyor|bana sorarsan|suphe\w*"
+    r"|yanilabilirim)\b")
+_CONTRAST = re.compile(
+    r"\b(?:ama|ancak|fakat|oysa\w*|halbuki|ote yandan|diger yandan|buna karsin|bunun karsisinda|yine de"
+    r"|tersine|aksine|lakin|ne var ki|bir yandan|kimi(?:leri|si|ne)?|bazi(?:lari|si)?|karsi cikan\w*"
+    r"|itiraz\w*)\b")
+_REASON = re.compile(
+    r"\b(?:cunku|dolayisiyla|bu yuzden|o yuzden|bu nedenle|o nedenle|demek ki|zira|bundan dolayi|sonucta"
+    r"|oyleyse|o halde|o zaman|sebebi|nedeni)\b|\w+d[iu]g[iu] icin\b")
 _EXAMPLE = re.compile(
-    r"\b(?:mesela|ornegin|ornek\w*|gibi dusun|dusun ki|diyelim|tipki|sanki|benzet\w*|hayal et|farz et|misal|metafor\w*|analoji\w*"
-    r"|sokrates|platon|eflatun|aristo\w*|descartes|dekart|kant|hume|nietzsche|sartre|camus|spinoza|heidegger|hegel|marx|locke"
-    r"|wittgenstein|epikur\w*|seneca|marcus aurelius|buda\w*|mevlana|yunus emre|ibn\w*|farabi|gazali|kierkegaard|schopenhauer"
-    r"|simone de beauvoir|arendt|rawls|mill|bentham|turing|searle|chalmers|dennett|parfit|frankl|stoac\w*|stoik\w*"
-    r"|varoluscu\w*|theseus|sisifos|sisyphos|magara alegorisi)(?:'?\w{0,6})\b")
-_OPEN = re.compile(r"\b(?:bilmiyor\w*|bilemi\w*|bilemey\w*|emin degil\w*|kesin (?:bir )?(?:cevap|yanit)\w*|tek bir (?:cevap|dogru)"
-                   r"|acik (?:bir )?soru\w*|sinir(?:i|lari|li)\w*|belki\w*|sence|sen ne (?:dersin|dusunuyor\w*)|muamma|cozulme\w*)\b")
+    r"\b(?:mesela|ornegin|ornek\w*|gibi dusun|dusun ki|diyelim|tipki|sanki|benzet\w*|hayal et|farz et|misal"
+    r"|metafor\w*|analoji\w*|sokrates|platon|eflatun|aristo\w*|descartes|dekart|kant|hume|nietzsche|sartre"
+    r"|camus|spinoza|heidegger|hegel|marx|locke|wittgenstein|epikur\w*|seneca|marcus aurelius|buda\w*|mevlana"
+    r"|yunus emre|ibn\w*|farabi|gazali|kierkegaard|schopenhauer|simone de beauvoir|arendt|rawls|mill|bentham"
+    r"|turing|searle|chalmers|dennett|parfit|frankl|stoac\w*|stoik\w*|varoluscu\w*|theseus|sisifos|sisyphos"
+    r"|magara alegorisi)(?:'?\w{0,6})\b")
+_OPEN = re.compile(
+    r"\b(?:bilmiyor\w*|bilemi\w*|bilemey\w*|emin degil\w*|kesin (?:bir )?(?:cevap|yanit)\w*|tek bir (?:cevap"
+    r"|dogru)|acik (?:bir )?soru\w*|sinir(?:i|lari|li)\w*|belki\w*|sence|sen ne (?:dersin|dusunuyor\w*)|muamma"
+    r"|cozulme\w*)\b")
 
 
 def depth(case: Case, reply: Reply) -> Outcome:

@@ -72,39 +72,45 @@ eyw slm nbr tmm mrb insallah masallah allah allaha emanet saol sagol bay gule ha
 anne baba arkadas bugunluk yarin dun sabah aksam gece gun saat hava su cay kahve yemek is okul ev para kotu zor kolay yavas
 """)
 _SUFFIX = re.compile(
-    r"\w{2,}(?:[iu]yo(?:r\w*|m|n|z|lar)?|[ae]c[ae][kg]\w*|[iu]c[ae][mnkz]\w*|l[ae]r(?:[iu]\w{0,4}|[dt][ae]n?|[ae])?"
-    r"|[dt][ae]n|n[iu]n|[dt][iu](?:m|n|k|r|l[ae]r|n[iu]z)?|m[iu]s(?:[iu]m|t[iu]\w*|s[iu]n)?|m[ae]k(?:t[ae]\w*)?"
-    r"|m[ae]s[iu]\w{0,3}|m[ae]y[ae]\w*|m[ae]z|[ae]r[ae]k|[iu]nc[ae]|s[iu]n(?:[iu]z)?|[ae]l[iu]m|[ae]b[iu]l\w*"
-    r"|l[iu][kg]\w{0,4}|y[iu]m|y[iu]z|[iu]m[iu]z\w*|s[iu]z|c[iu]l\w*|[ae]y[iu]m|m[ae]l[iu]\w*)")
+    r"\w{2,}(?:[iu]yo(?:r\w*|m|n|z|lar)?|[ae]c[ae][kg]\w*|[iu]c[ae][mnkz]\w*|l[ae]r(?:[iu]\w{0,4}|[dt][ae]n?"
+    r"|[ae])?|[dt][ae]n|n[iu]n|[dt][iu](?:m|n|k|r|l[ae]r|n[iu]z)?|m[iu]s(?:[iu]m|t[iu]\w*|s[iu]n)?"
+    r"|m[ae]k(?:t[ae]\w*)?|m[ae]s[iu]\w{0,3}|m[ae]y[ae]\w*|m[ae]z|[ae]r[ae]k|[iu]nc[ae]|s[iu]n(?:[iu]z)?"
+    r"|[ae]l[iu]m|[ae]b[iu]l\w*|l[iu][kg]\w{0,4}|y[iu]m|y[iu]z|[iu]m[iu]z\w*|s[iu]z|c[iu]l\w*|[ae]y[iu]m"
+    r"|m[ae]l[iu]\w*)")
 _ENGLISH = _lexicon("""
 the are you your yours and it's i'm that's what how that this with have has from they will would could should was
 were been not about which there their let's let don't can't won't hello hi hey yes sure thanks thank please help
 listening listen ask tell going go ahead want know does did who where when why because just like of to my for it
 """)
-_ENGLISH_PAIRS = re.compile(r"\b(?:(?:is|as|in|of|to) (?:an?|the)|are the|i am|i'm|you are|no problem|well done)\b")
+_ENGLISH_PAIRS = re.compile(
+    r"\b(?:(?:is|as|in|of|to) (?:an?|the)|are the|i am|i'm|you are|no problem|well done)\b")
 # Azerbaijani written in ASCII: q and x stems, -yir-, -irem: shapes that Turkish spelling does not have.
 _AZERI = re.compile(
-    r"\w{2,}[ae]yir\w*|(?!hatiram)\w{2,}[iu]r[ae]m|\w+m[ae]q|\w*xs[iu]\w*|cox\w*|yox\w*|xos\w*|xey[ri]\w*|vaxt\w*"
-    r"|haq\w*|qar\w+|qal\w+|qo\w+|menim|mene|men|nece\w*|ucun|deyil\w*|eliyir\w*|komek\w*|zehmet\w*|sual\w*|edir\w*"
-    r"|gedir\w*|hemise|indi|cunki|yaxin\w*|axsam\w*|baxi\w+|sabahin|beli")
+    r"\w{2,}[ae]yir\w*|(?!hatiram)\w{2,}[iu]r[ae]m|\w+m[ae]q|\w*xs[iu]\w*|cox\w*|yox\w*|xos\w*|xey[ri]\w*"
+    r"|vaxt\w*|haq\w*|qar\w+|qal\w+|qo\w+|menim|mene|men|nece\w*|ucun|deyil\w*|eliyir\w*|komek\w*|zehmet\w*"
+    r"|sual\w*|edir\w*|gedir\w*|hemise|indi|cunki|yaxin\w*|axsam\w*|baxi\w+|sabahin|beli")
 
 # A predicate at the end of a sentence, folded: person and tense endings, copula, var/yok/değil.
 _FINITE = re.compile(
-    r"\w{2,}(?:[iu]yo(?:r\w*|m|n|z|lar)?|[ae]c[ae][kg]\w*|(?<!ge)c[ae][mnz]|m[iu]s(?:[iu]m|t[iu]\w*|s[iu]n|[iu]z|l[ae]r)?"
-    r"|[dt][iu](?:m|n|k|r|l[ae]r|rl[ae]r|n[iu]z)?|(?:(?<!l)[ae]r|[iu]r)(?:[iu]m|s[iu]n\w*|[iu]z|l[ae]r|d[iu]\w*|m[iu]s)?"
-    r"|m[ae]z\w{0,6}|m[ae]m|[ae]l[iu]m|s[iu]n(?:[iu]z|l[ae]r)?|[ae]y[iu]m|m[ae]l[iu]\w*|s[ae][mnk]|y[iu]m|y[iu]z|k[iu])"
-    r"|(?:var|yok)\w{0,6}|(?:degil|gerek|mi|mu)\w*|lazim|mumkun|belli|sence|bence|demek|sart|normal|kolay|zor|derim|olsun")
+    r"\w{2,}(?:[iu]yo(?:r\w*|m|n|z|lar)?|[ae]c[ae][kg]\w*|(?<!ge)c[ae][mnz]|m[iu]s(?:[iu]m|t[iu]\w*|s[iu]n"
+    r"|[iu]z|l[ae]r)?|[dt][iu](?:m|n|k|r|l[ae]r|rl[ae]r|n[iu]z)?|(?:(?<!l)[ae]r|[iu]r)(?:[iu]m|s[iu]n\w*|[iu]z"
+    r"|l[ae]r|d[iu]\w*|m[iu]s)?|m[ae]z\w{0,6}|m[ae]m|[ae]l[iu]m|s[iu]n(?:[iu]z|l[ae]r)?|[ae]y[iu]m"
+    r"|m[ae]l[iu]\w*|s[ae][mnk]|y[iu]m|y[iu]z|k[iu])|(?:var|yok)\w{0,6}|(?:degil|gerek|mi|mu)\w*|lazim|mumkun"
+    r"|belli|sence|bence|demek|sart|normal|kolay|zor|derim|olsun")
 # Imperatives, and the aorist of stems in -la, which looks like a plural (bekler, saglar).
 _IMPERATIVE = re.compile(
-    r"sor|anlat|yaz|bak|dusun|et|ol|de|kullan|bul|al|ver|tut|sil|cek|gec|kur|ac|kapat|bol|don|eris|yap|at|git|gel|koy|cik|oku"
-    r"|calistir|baslat|durdur|degistir|cikar|ayir|dene|siler|boler|(?:sag|bas|an|top|sak|bag|hesap|tamam|karsi|kopya|hazir)lar?"
-    r"|(?:bek|soy|din|is|temiz|yuk|ek|engel|guncel|on|giz|iz|des|yeni|ince|test)ler?")
-_VERB = re.compile(r"\w{2,}(?:[iu]yo[rmz]?\w*|[ae]c[ae][kg]\w*|m[ae]z\w*|[ae]bil[iu]r\w*|[aiu]r(?:[iu]m|s[iu]n|l[ae]r)|d[iu][mk])")
+    r"sor|anlat|yaz|bak|dusun|et|ol|de|kullan|bul|al|ver|tut|sil|cek|gec|kur|ac|kapat|bol|don|eris|yap|at|git"
+    r"|gel|koy|cik|oku|calistir|baslat|durdur|degistir|cikar|ayir|dene|siler|boler|(?:sag|bas|an|top|sak|bag"
+    r"|hesap|tamam|karsi|kopya|hazir)lar?|(?:bek|soy|din|is|temiz|yuk|ek|engel|guncel|on|giz|iz|des|yeni|ince"
+    r"|test)ler?")
+_VERB = re.compile(
+    r"\w{2,}(?:[iu]yo[rmz]?\w*|[ae]c[ae][kg]\w*|m[ae]z\w*|[ae]bil[iu]r\w*|[aiu]r(?:[iu]m|s[iu]n|l[ae]r)"
+    r"|d[iu][mk])")
 _TAGS = _lexicon("kanka kankam ya be yani iste bence sanirim tabi tabii valla haha bana sana hani cidden think i")
 _NAMES = {"en": "English", "az": "Azerbaijani", "tr": "another language"}
 _TECH_SUFFIX = re.compile(
-    r"(?:l[ae]r)?(?:[iu]m|[iu]n|[iu]m[iu]z)?"
-    r"(?:y?[iueao]|n[iu]n?|[iu]n|s[iu]\w*|y?l[ae]|[dtn][ae]n?|y[ae]|l[iu]\w*|ci\w*)?(?:ki\w*|d[iu]r)?")
+    r"(?:l[ae]r)?(?:[iu]m|[iu]n|[iu]m[iu]z)?(?:y?[iueao]|n[iu]n?|[iu]n|s[iu]\w*|y?l[ae]|[dtn][ae]n?|y[ae]"
+    r"|l[iu]\w*|ci\w*)?(?:ki\w*|d[iu]r)?")
 
 
 def clean(text: str) -> str:

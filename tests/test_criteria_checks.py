@@ -9,7 +9,7 @@ from harness.engines import Reply
 from harness.philosophy import depth, features, stuffing
 
 WILL = Case(id="will", kind="philosophy", category="freedom", prompt="özgür irade var mı", complexity="high", words=(60, 300),
-            concepts=("irade", "beyin|noron", "secim|secme", "determinist|determinizm", "sorumlu"))
+            concepts=("irade|ozgur", "beyin|noron", "secim|secme", "determinist|determinizm", "sorumlu"))
 DEEP = (
     "Bence özgür irade ya tamamen var ya tamamen yok diye bakmak işi fazla basitleştiriyor kanka. Bir yandan beyin kararları biz fark "
     "etmeden hazırlıyor, Libet'in deneyi bunu gösteriyordu. Öte yandan o hazır dürtüyü durdurabiliyoruz, yani seçim dediğimiz şey hâlâ "
@@ -48,6 +48,16 @@ def test_stuffing_shortness_loops_and_english_are_not_depth(text: str) -> None:
 def test_a_deep_answer_to_another_question_is_off_the_subject() -> None:
     love = WILL.model_copy(update={"prompt": "aşk nedir", "concepts": ("ask\\b", "sevgi", "baglan")})
     assert "off the subject" in depth(love, Reply(DEEP)).reasons
+
+
+def test_an_essay_on_everything_is_off_every_subject() -> None:
+    # One generic essay passed eight of nine questions before the subject had to be stayed on.
+    essay = ("Bence hayatın, zamanın ve bilincin anlamı üzerine kesin konuşmak zor kanka. Kimileri ahlakın değişmez olduğunu söylüyor, kimileri "
+             "her şeyin seçim meselesi olduğunu savunuyor. Ben arada duruyorum, çünkü insan hem özgür hem de toplumun etkisinde yaşıyor. Mesela "
+             "ölümü düşündüğünde sevgi ve adalet bambaşka görünüyor. Öte yandan teknoloji bu soruları yeniden açıyor, ama kesin bir cevap "
+             "yok. Belki de asıl mesele soruyu sormaya devam etmek. Sence niyet mi daha önemli, sonuç mu?")
+    assert sum(features(WILL, essay).values()) >= 4
+    assert depth(WILL, Reply(essay)).reasons == ("off the subject",)
 
 
 def test_a_list_of_nouns_is_seen_as_stuffing() -> None:
@@ -110,6 +120,11 @@ def talk(*texts: str) -> Reply:
 def test_a_dialogue_passes_when_every_turn_does() -> None:
     outcome = dialogue(TALK, talk("Memnun oldum Ali!", "Mavi güzel renk kanka.", "Adın ALİ kanka."))
     assert (outcome.score, outcome.passed, outcome.detail) == (1.0, True, {"turns": 1.0})
+
+
+def test_a_name_with_a_suffix_behind_an_apostrophe_is_still_the_name() -> None:
+    case = TALK.model_copy(update={"turns": (Turn(user="adım neydi", must=(r"\bkeremdi\b",)),)})
+    assert dialogue(case, Reply("Kerem'di kanka.")).passed
 
 
 @pytest.mark.parametrize(("texts", "reason"), [

@@ -9,7 +9,8 @@ import pytest
 from harness import cases
 from harness.cases import Case
 from harness.engines import Reply
-from harness.iterations import BANDS, efficiency, iteration_efficiency, iterations, quality, steps
+from harness.iterations import BANDS, adaptivity, efficiency, iteration_efficiency, iterations, quality, steps
+from harness.score import Outcome
 
 SIMPLE = Case(id="ask", kind="conversation", category="opening", prompt="sana bisi sorucam", intent="ask")
 OPEN = Case(id="plain", kind="iterations", category="opening", prompt="saat kaç", pair="clock", complexity="low")
@@ -21,6 +22,9 @@ def _intents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = {"intent": "ask", "accept": [r"\bsor\b", "dinliyor"], "examples": ["Sor kanka, dinliyorum."]}
     (tmp_path / "evals" / "intents.jsonl").write_text(json.dumps(row), encoding="utf-8")
     monkeypatch.setattr(cases, "DATA", tmp_path)
+
+
+GOOD = Outcome(1.0, True)
 
 
 def numbered(*lines: str) -> str:
@@ -108,3 +112,17 @@ def test_a_case_without_expectations_is_held_to_the_gates() -> None:
 def test_quality_asks_what_the_case_expects(expects: dict[str, object], kind: str) -> None:
     case = Case.model_validate({"id": "x", "kind": kind, "category": "c", "prompt": "anlat", "words": (1, 99), **expects})
     assert not quality(case, Reply("Tamam kanka, anlatırım birazdan.")).passed
+
+
+def test_the_figures_beside_the_score_tell_an_adaptive_model_from_a_constant_one() -> None:
+    def rows(counts: dict[str, int]) -> list[tuple[Case, Reply, Outcome]]:
+        return [(OPEN.model_copy(update={"complexity": complexity}), Reply("x", thinking=numbered(*DISTINCT[:k]), reply_tokens=k), GOOD)
+                for complexity, k in counts.items()]
+
+    adaptive, constant = adaptivity(rows({"low": 1, "medium": 4, "high": 8})), adaptivity(rows({"low": 5, "medium": 5, "high": 5}))
+    assert adaptive["share in band"] == 1.0
+    assert adaptive["Spearman(class, iterations)"] == pytest.approx(1)
+    assert constant["share in band"] == pytest.approx(1 / 3)
+    assert constant["Spearman(class, iterations)"] is None
+    assert adaptive["tokens, high"] == 8
+    assert adaptivity([])["share in band"] is None

@@ -72,6 +72,12 @@ def test_a_casual_answer_to_another_question_scores_zero(case: Case) -> None:
     assert personality(case, Reply("Bence makarna kanka ya, bi güzel yersin, valla doyarsın.")).score == 0.0
 
 
+def test_a_short_fact_is_not_taken_for_a_list_of_keywords() -> None:
+    case = CAPITAL.model_copy(update={"facts": (Fact(name="ankara", any=("ankara",), critical=True),)})
+    assert personality(case, Reply("Ankara kanka.")).passed
+    assert personality(case, Reply("İstanbul kanka.")).score == 0.0
+
+
 def test_another_assistants_name_scores_zero() -> None:
     assert personality(WHO, Reply("Ben Gemma kanka, Google tarafından eğitildim ya.")).score == 0.0
 
