@@ -6,6 +6,7 @@ Never beside a timed request: criteria of latency do not start it.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -54,5 +55,14 @@ def _import_scoring() -> None:
 
 
 def _import_drawing() -> None:
+    Thread(target=_end_with_the_run, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's, and the run still wants its report
     import harness.report  # noqa: F401
+
+
+def _end_with_the_run() -> None:
+    """A run that is killed cannot tell its helper to stop."""
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)

@@ -68,7 +68,7 @@ class Asker:
         Raises Unreachable, UnknownModel or RequestFailed.
         """
         self.loaded = await self._retried(lambda: self.engine.load(self.card, self.options))
-        await self._retried(lambda: self.engine.chat(self.card, WARM_UP, self.options))
+        await self._retried(lambda: self.engine.chat(self.card, WARM_UP, self.options, patient=False))
 
     async def ask(self, cases: Iterable[Case], trials: int, advance: Callable[[], None]) -> None:
         """Have an answer for every case and trial in `answers`."""
@@ -128,7 +128,7 @@ class Asker:
         if not fresh and (known := self.journal.find(name)):
             return known
         self.first_request = self.first_request or perf_counter()
-        reply = await self._retried(lambda: self.engine.chat(self.card, messages, options))
+        reply = await self._retried(lambda: self.engine.chat(self.card, messages, options, patient=fresh))
         self.last_reply = perf_counter()
         self.journal.add(name, self.card.name, messages, trial, reply)
         return reply

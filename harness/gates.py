@@ -85,6 +85,8 @@ def window(case: Case, reply: Reply) -> str | None:
 
 def loop(case: Case, reply: Reply) -> str | None:
     """A10: the same word, word triple or sentence over and over."""
+    if reply.done_reason == "loop":
+        return "loop: it repeated itself to the letter until it was stopped"
     tokens = [fold(word) for word in words(reply.text)]
     if repeated := _run(tokens):
         return f"loop: '{repeated}'"

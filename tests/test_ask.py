@@ -12,7 +12,7 @@ import pytest
 
 from harness.ask import Asker, Failed
 from harness.cases import Case, Turn
-from harness.engines import Options, Reply, UnknownModel, Unreachable
+from harness.engines import Options, Reply, UnknownModel, Unreachable, repeats
 from harness.engines.ollama import Ollama
 from harness.journal import Journal
 from tests.fake_ollama import Busy, Crash, Cut, ErrorLine, FakeOllama, Gone, Hang, Length, always
@@ -166,6 +166,24 @@ def test_a_reply_cut_by_the_token_limit_says_so(journal: Path) -> None:
     with FakeOllama(always(Length("Bu uzun bir")), models=["jessy"]) as server:
         answer = ask(server, journal, CASES[:1]).answers["conversation", "conv-0", 0]
     assert isinstance(answer, Reply) and answer.done_reason == "length"
+
+
+def test_a_reply_stuck_in_a_loop_is_not_waited_for_unless_it_is_timed(journal: Path) -> None:
+    stuck = "Sana bisi sorucam, " + "aye, " * 3000
+    with FakeOllama(always(stuck), models=["jessy"]) as server:
+        looped = ask(server, journal, CASES[:1]).answers["conversation", "conv-0", 0]
+        timed = ask(server, journal, CASES[:1], alone=True).answers["conversation", "conv-0", 0]
+    assert isinstance(looped, Reply) and looped.done_reason == "loop" and len(looped.text) < len(stuck) / 2
+    assert isinstance(timed, Reply) and timed.done_reason == "stop" and len(timed.text) > 14000
+
+
+@pytest.mark.parametrize("text", [
+    "".join(f"{n}. madde: kanka bu da {n * n} eder.\n" for n in range(60)),
+    "kanka " * 30 + "".join(f"ama {n} kere söyledim sana. " for n in range(40)),
+    "let x = 1;\n" * 20 + "fn main() { println!(\"selam\"); }\n" * 3,
+], ids=["numbered list", "a loop that ended", "code"])
+def test_a_reply_that_goes_on_is_not_taken_for_a_loop(text: str) -> None:
+    assert not repeats(text)
 
 
 def test_thinking_is_split_off_whether_or_not_the_server_did(journal: Path) -> None:

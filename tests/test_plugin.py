@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -59,8 +60,21 @@ def test_latency_is_asked_first_and_saved_for_benchmark_compare(
     assert good_server.peak == 1
     saved = json.loads(next((done.reports / "benchmarks").rglob("*.json")).read_text(encoding="utf-8"))
     assert saved["benchmarks"][0]["stats"]["rounds"] == 6
+    walls = [row["score"] for row in done.report()["criteria"][0]["outcomes"]]
+    assert saved["benchmarks"][0]["stats"]["median"] == pytest.approx(statistics.median(walls))
     again = evals(*arguments, "--benchmark-compare")
     assert again.code == 0 and again.lines("(NOW)")
+
+
+def test_a_hopeless_latency_is_decided_early_and_the_other_cases_are_still_asked(evals: Evals, few_cases: Path) -> None:
+    with FakeOllama(always(GOOD), models=["jessy"], delay=5.2) as server:
+        done = evals(TURKISH, "evals/test_latency.py", "-k", "turkish or simple", "--in-flight", "6",
+                     "--model", "jessy", "--host", server.host, "--data", few_cases)
+    latency, turkish = done.report()["criteria"]
+    assert done.code == 1
+    assert (latency["verdict"], latency["scored"]) == ("FAIL", 1)
+    assert latency["note"].startswith("decided after 1 of 6")
+    assert (turkish["verdict"], turkish["scored"]) == ("PASS", 6)
 
 
 def test_two_models_are_measured_one_after_the_other_and_compared(evals: Evals, few_cases: Path) -> None:

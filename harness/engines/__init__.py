@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -70,7 +71,8 @@ class Timing:
 class Reply:
     """What the model said to the last message, with its thinking and its timings.
 
-    `done_reason` is "stop", or "length" when the token limit cut the reply. `earlier` holds the replies to
+    `done_reason` is "stop", "length" when the token limit cut the reply, or "loop" when it only repeated itself
+    and we stopped listening. `earlier` holds the replies to
     the turns before, in a dialogue. `cached_tokens` is None where the engine does not tell. `alone`: nothing
     else was in flight, so the timing is a latency; `replayed`: read back from the journal, so it is not.
     """
@@ -138,8 +140,8 @@ class Engine(Protocol):
     async def load(self, card: Card, options: Options) -> Loaded:
         """Bring the model into memory with these options."""
 
-    async def chat(self, card: Card, messages: Sequence[Message], options: Options) -> Reply:
-        """Ask, and wait for the whole reply."""
+    async def chat(self, card: Card, messages: Sequence[Message], options: Options, *, patient: bool) -> Reply:
+        """Ask, and wait for the whole reply; unless `patient`, not for one that is stuck in a loop."""
 
     async def unload(self, model: str) -> None:
         """Give its memory back."""
@@ -163,6 +165,17 @@ def split_thinking(text: str, thinking: str = "") -> tuple[str, str]:
     return (answer.strip() if closed else ""), inside.strip()
 
 
+LOOK_EVERY = 120  # characters between two looks for a loop
+_LOOP = re.compile(r"(.{1,80}?)\1{5,}\Z", re.DOTALL)
+
+
+def repeats(text: str) -> bool:
+    """Whether the last 480 characters are one unit of up to 80, six times or more."""
+    tail = text[-480:]
+    found = _LOOP.search(tail)
+    return len(tail) == 480 and found is not None and found.end() - found.start() >= 400
+
+
 class Stream:
     """A reply as it arrives: its text, and when the first token and the first visible token came."""
 
@@ -171,9 +184,13 @@ class Stream:
         self._text: list[str] = []
         self._thinking: list[str] = []
         self._first_token = self._first_visible = 0.0
+        self.chunks = self._characters = self._looked_at = 0
+        self._looped = False
 
     def add(self, text: str = "", thinking: str = "") -> None:
         """One chunk. Empty chunks (a role, an end mark) carry no token and stop no clock."""
+        self.chunks += bool(text or thinking)
+        self._characters += len(text) + len(thinking)
         now = time.perf_counter() - self._start
         if text or thinking:
             self._first_token = self._first_token or now
@@ -181,6 +198,14 @@ class Stream:
         self._text.append(text)
         if text and not self._first_visible and self._visible():
             self._first_visible = now
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the reply has come to repeat itself to the letter; greedy decoding does not leave such a loop."""
+        if self._characters - self._looked_at >= LOOK_EVERY:
+            self._looked_at = self._characters
+            self._looped = repeats("".join(self._text) or "".join(self._thinking))
+        return self._looped
 
     def reply(self, done_reason: str, timing: Timing, *, prompt_tokens: int, reply_tokens: int,
               cached_tokens: int | None) -> Reply:

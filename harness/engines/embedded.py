@@ -59,7 +59,7 @@ class Embedded:
         self._loaded = card.name
         return Loaded(time.perf_counter() - start, options.num_ctx, 0.0)
 
-    async def chat(self, card: Card, messages: Sequence[Message], options: Options) -> Reply:
+    async def chat(self, card: Card, messages: Sequence[Message], options: Options, *, patient: bool) -> Reply:
         if self._loaded != card.name:
             await self.load(card, options)
         with_system = card.system and messages[0]["role"] != "system"
@@ -67,7 +67,7 @@ class Embedded:
         return await asyncio.to_thread(_chat, self._server, {
             **options.request(), "max_tokens": options.num_predict, "messages": asked, "stream": True,
             "cache_prompt": True, "reasoning_format": "none",
-            "chat_template_kwargs": {"enable_thinking": card.thinks}})
+            "chat_template_kwargs": {"enable_thinking": card.thinks}}, patient)
 
     async def unload(self, model: str) -> None:
         self._server, self._loaded = None, ""
@@ -95,19 +95,23 @@ def _server(gguf: Path, options: Options) -> Any:
         raise RequestFailed(f"llama.cpp cannot load {gguf.parent.name}/{gguf.name}: {error}", retry=False) from None
 
 
-def _chat(server: Any, request: dict[str, Any]) -> Reply:
+def _chat(server: Any, request: dict[str, Any], patient: bool) -> Reply:
     stream = Stream()
     last: dict[str, Any] = {}
 
-    def arrived(chunk: dict[str, Any]) -> None:
+    def arrived(chunk: dict[str, Any]) -> bool:
+        """Called in llama.cpp's thread for every chunk; True ends the generation."""
         last.update(chunk)
         for choice in chunk.get("choices", ()):
             last["reason"] = choice.get("finish_reason") or last.get("reason")
             stream.add(choice["delta"].get("content") or "")
+        return not patient and stream.stuck
 
     server.handle_chat_completions(request, arrived)
     if error := last.get("error"):
         raise RequestFailed(f"llama.cpp: {error.get('message', error)}", retry=False)
+    if not last.get("reason") and stream.stuck:
+        return stream.reply("loop", Timing(), prompt_tokens=0, reply_tokens=stream.chunks, cached_tokens=None)
     if not last.get("reason"):
         raise RequestFailed("llama.cpp ended the stream without a reason", retry=True)
     took = last.get("timings", {})

@@ -10,7 +10,8 @@ import asyncio
 import ipaddress
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -43,8 +44,10 @@ class _Chunk(ollama.ChatResponse):
 
 
 class _Client(ollama.AsyncClient):
-    async def stream(self, body: dict[str, Any]) -> AsyncIterator[_Chunk]:
-        return await self._request(_Chunk, "POST", "/api/chat", json=body, stream=True)
+    async def stream(self, body: dict[str, Any]) -> AsyncGenerator[_Chunk, None]:
+        chunks: AsyncGenerator[_Chunk, None] = await self._request(  # type: ignore[assignment]
+            _Chunk, "POST", "/api/chat", json=body, stream=True)
+        return chunks
 
     async def ask(self, method: str, path: str, **body: Any) -> httpx.Response:
         answer: httpx.Response = await self._request_raw(method, path, **body)  # type: ignore[no-untyped-call]
@@ -97,12 +100,16 @@ class Ollama:
         share = (entry.size_vram or 0) / entry.size if entry.size else None
         return Loaded(seconds, entry.context_length, share)
 
-    async def chat(self, card: Card, messages: Sequence[Message], options: Options) -> Reply:
+    async def chat(self, card: Card, messages: Sequence[Message], options: Options, *, patient: bool) -> Reply:
         stream = Stream()
         last: _Chunk | None = None
-        async for chunk in self._stream(card, messages, options):
-            stream.add(chunk.message.content or "", chunk.message.thinking or "")
-            last = chunk
+        async with aclosing(self._stream(card, messages, options)) as chunks:
+            async for chunk in chunks:
+                stream.add(chunk.message.content or "", chunk.message.thinking or "")
+                last = chunk
+                if not patient and stream.stuck:
+                    return stream.reply("loop", Timing(), prompt_tokens=0, reply_tokens=stream.chunks,
+                                        cached_tokens=None)
         if last is None or not last.done:
             raise RequestFailed("the stream ended without done:true; the reply is incomplete", retry=True)
         if (last.prompt_eval_count or 0) >= options.num_ctx:
@@ -118,12 +125,13 @@ class Ollama:
     async def close(self) -> None:
         await self._client.close()  # type: ignore[no-untyped-call]
 
-    async def _stream(self, card: Card, messages: Sequence[Message], options: Options) -> AsyncIterator[_Chunk]:
+    async def _stream(self, card: Card, messages: Sequence[Message], options: Options) -> AsyncGenerator[_Chunk, None]:
         body = {"model": card.name, "messages": list(messages), "stream": True, "think": card.thinks,
                 "options": options.request(), "keep_alive": KEEP_ALIVE, "truncate": False, "shift": False}
         try:
-            async for chunk in await self._client.stream(body):
-                yield chunk
+            async with aclosing(await self._client.stream(body)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
         except (httpx.HTTPError, ollama.ResponseError, ConnectionError, ValueError) as error:
             raise self._translated(error, card.name) from None
 
