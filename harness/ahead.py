@@ -1,41 +1,69 @@
-"""Work done ahead: scoring, deciding and drawing need slow imports, and the model has to be waited for anyway.
+"""Work done ahead: scoring, deciding and drawing need slow imports, and a model has to be waited for anyway.
 
-Never beside a timed request: criteria of latency do not start it.
+Run as a program it draws reports: it imports what that takes, reads one JSON line of folders, draws, answers.
+Timed requests wait until it is ready, so that nothing else runs beside them.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+import json
 import signal
+import subprocess
+import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
 from threading import Thread
 
-_artist: ProcessPoolExecutor | None = None
+_artist: subprocess.Popen[str] | None = None
+
+
+def start() -> None:
+    """Begin to make the drawing of the report ready, in a process of its own."""
+    global _artist
+    _artist = subprocess.Popen([sys.executable, "-m", "harness.ahead"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               text=True, encoding="utf-8", cwd=Path(__file__).resolve().parent.parent)
 
 
 @cache
-def start() -> None:
-    """Begin, once: statistics and language identification in a thread, the report's libraries in a process."""
-    global _artist
-    Thread(target=_import_scoring, daemon=True).start()
-    _artist = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_import_drawing)
-    _artist.submit(int)
+def wait() -> None:
+    """Return when it is ready. A program that died will show when it is asked to draw."""
+    if _artist and _artist.stdout:
+        _artist.stdout.readline()
+
+
+@cache
+def import_scoring() -> None:
+    """Load language identification beside the asking. Not for timed requests."""
+    from harness import turkish
+
+    Thread(target=turkish.is_turkish, args=["Sor kanka, dinliyorum, ne oldu anlat bakalım."], daemon=True).start()
 
 
 def draw(folders: Sequence[Path], reports: Path) -> None:
-    """Draw report.html in each folder and the leaderboard, where it was made ready, or here. Raises OSError."""
+    """Draw report.html in each folder and the leaderboard, where it was made ready, or else here. Raises OSError."""
+    wait()
+    if _artist is None or _answer(_artist, [str(path) for path in (reports, *folders)]) != "drawn":
+        _draw(folders, reports)
+
+
+def stop() -> None:
+    """Let the process go, whether it drew anything or not."""
     global _artist
-    if _artist is None:
-        return _draw(folders, reports)
-    with _artist:
-        _artist.submit(_draw, folders, reports).result()
+    if _artist:
+        _artist.kill()
+        _artist.communicate()
     _artist = None
-    start.cache_clear()
-    return None
+
+
+def _answer(artist: subprocess.Popen[str], folders: list[str]) -> str:
+    try:
+        assert artist.stdin and artist.stdout
+        artist.stdin.write(json.dumps(folders) + "\n")
+        artist.stdin.flush()
+        return artist.stdout.readline().strip()
+    except BrokenPipeError:
+        return ""
 
 
 def _draw(folders: Sequence[Path], reports: Path) -> None:
@@ -46,23 +74,16 @@ def _draw(folders: Sequence[Path], reports: Path) -> None:
     report.write_index(reports)
 
 
-def _import_scoring() -> None:
-    import scipy.special  # noqa: F401
-
-    from harness import turkish
-
-    turkish.is_turkish("Sor kanka, dinliyorum, ne oldu anlat bakalım.")
-
-
-def _import_drawing() -> None:
-    Thread(target=_end_with_the_run, daemon=True).start()
+def _serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's, and the run still wants its report
     import harness.report  # noqa: F401
 
+    print("ready", flush=True)
+    if line := sys.stdin.readline():  # none: the run was killed
+        reports, *folders = map(Path, json.loads(line))
+        _draw(folders, reports)
+        print("drawn", flush=True)
 
-def _end_with_the_run() -> None:
-    """A run that is killed cannot tell its helper to stop."""
-    parent = multiprocessing.parent_process()
-    if parent:
-        parent.join()
-        os._exit(1)
+
+if __name__ == "__main__":
+    _serve()

@@ -65,6 +65,7 @@ class Measure:
         asker = self._asker(bar)
         if asker is None:
             return
+        ahead.wait()
         answers: list[Answer] = []
         with self._progress(self._label("one at a time"), len(cases)) as progress:
             for case in cases:
@@ -88,7 +89,7 @@ class Measure:
             return None
         trials = self._session.settings.trials
         todo = sum((case.kind, case.id, trial) not in asker.answers for case in cases for trial in range(trials))
-        ahead.start()
+        ahead.import_scoring()
         with self._progress(self._label(), todo) as progress:
             self._session.wait(asker.ask(cases, trials, progress.advance))
         answers = [(case, trial, asker.answers[case.kind, case.id, trial])

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from harness import cases
+from harness import ahead, cases
 from harness.engines import RequestFailed, UnknownModel, Unreachable
 from harness.measure import Measure
 from harness.progress import Progress
@@ -70,6 +70,8 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         return NOT_MEASURED
     except (UnknownModel, cases.DataError) as error:
         raise pytest.UsageError(str(error)) from None
+    if not config.option.collectonly:
+        ahead.start()
     return None
 
 
@@ -211,6 +213,7 @@ class Evals:
             self._write_reports(interrupted=exitstatus not in (0, 1))
             if exitstatus in (0, 1):
                 session.exitstatus = self._exit_code()
+        ahead.stop()
         self._release()
 
     @pytest.hookimpl(trylast=True)
@@ -235,7 +238,7 @@ class Evals:
         return exit_code(verdicts, strict=self.settings.strict) or (1 if self.crashed else 0)
 
     def _write_reports(self, *, interrupted: bool) -> None:
-        from harness import ahead, records
+        from harness import records
 
         session = {"started": self.started.isoformat(timespec="seconds"), "interrupted": interrupted,
                    "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,7 +1,8 @@
 """Statistics of the verdicts: shares and times with their 95 % intervals, and what n can tell.
 
-The distribution functions are scipy.special's, imported where they are used: scipy.stats, which has the same
-intervals ready-made, takes longer to import than pytest takes to start. tests/test_stats.py holds them equal.
+The distribution functions are scipy.special's and the standard library's, imported where they are used: scipy.stats,
+which has the same intervals ready-made, takes longer to import than pytest to start. tests/test_stats.py holds them
+equal.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, sqrt
+from statistics import NormalDist
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -27,9 +29,7 @@ class Estimate:
 
 def wilson(passed: int, n: int) -> tuple[float, float]:
     """Wilson score interval of a share (Wilson 1927); unlike the normal one it does not collapse at 0 and 100 %."""
-    from scipy.special import ndtri
-
-    z, share = float(ndtri((1 + CONFIDENCE) / 2)), passed / n
+    z, share = NormalDist().inv_cdf((1 + CONFIDENCE) / 2), passed / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return (0.0 if passed == 0 else centre - half), (1.0 if passed == n else centre + half)
@@ -88,9 +88,8 @@ def mcnemar(fixed: int, regressed: int) -> float:
 
 def minimal_detectable(bar: float, n: int, power: float = 0.8) -> float:
     """The smallest distance above the bar that n units reveal with this power (one-sided 5 %, normal approximation)."""
-    from scipy.special import ndtri
-
-    return float((ndtri(CONFIDENCE) + ndtri(power)) * sqrt(bar * (1 - bar) / n))
+    normal = NormalDist()
+    return (normal.inv_cdf(CONFIDENCE) + normal.inv_cdf(power)) * sqrt(bar * (1 - bar) / n)
 
 
 def needed(score: float, bar: float) -> int | None:
