@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ TAU = 0.30
 # A single word shares its letters with too many others ("anladım", "adım").
 ONE_WORD = 0.70
 MOST_INTENTS = 2
+# So many in the whole reply are a list, however few commas it has.
+MOST_IN_ALL = 4
 # Said to anybody at any time: no evidence of what an answer is about.
 _VOCATIVE = frozenset(["kanka", "kankam", "kankacim", "ya", "be", "valla", "abi", "tamam", "evet", "olur", "ok", "jessy"])
 
@@ -68,11 +71,13 @@ def misses(case: Case, text: str) -> list[str]:
     if case.intent not in library.known:
         raise DataError(f"case '{case.id}': no intent '{case.intent}' in {cases.DATA / 'evals' / 'intents.jsonl'}")
     known, folded = library.known[case.intent], fold(prose(text))
-    if not (_any(known.accept, folded) or _nearest(library, case.intent, folded)):
+    accepted = _any(known.accept, folded)
+    if not (accepted or _nearest(library, case.intent, folded)):
         return [f"intent '{case.intent}' not met"]
-    if _any(known.contradict, folded) or any(re.search(pattern, folded) for pattern in case.contradict):
+    said = _RHETORICAL.sub(" ", folded)
+    if _any(known.contradict, said) or any(re.search(pattern, said) for pattern in case.contradict):
         return ["contradicts the intent"]
-    if negated := _vetoed(known, text):
+    if negated := _vetoed(known, text, light=not accepted):
         return [f"negated: '{negated}'"]
     return _stuffed(library, case.intent, folded) or _heap(known, folded)
 
@@ -92,17 +97,42 @@ def _nearest(library: Library, intent: str, folded: str) -> bool:
 def _stuffed(library: Library, intent: str, folded: str) -> list[str]:
     """A reply that does the work of many prompts is a list of keywords.
 
-    A stretch of text counts for one intent, and intents that share answers count as one.
+    Intents that share answers count as one, and a clause that serves the case's own intent serves no other: "Hangi
+    konuda? Anlat, beraber kafa yoralım" is one answer, though "kafa yormak" alone would be another's.
     """
     home = library.known[intent].siblings | {intent}
-    spans = sorted((match.end(), match.start(), name) for name, known in library.known.items() if name not in home
-                   for pattern in known.accept for match in pattern.finditer(folded))
+    clauses = [clause for clause in _clauses(library, folded) if not clause & home]
+    foreign = 0
+    while clauses:
+        name = max(sorted(set().union(*clauses)), key=lambda name: sum(name in clause for clause in clauses))
+        clauses = [clause for clause in clauses if not clause & (library.known[name].siblings | {name})]
+        foreign += 1
+    foreign = foreign if foreign >= MOST_INTENTS else _in_all(library, home, folded)
+    return [f"answers {foreign + 1} intents at once"] if foreign else []
+
+
+def _clauses(library: Library, folded: str) -> list[frozenset[str]]:
+    """The intents of every clause that has any. A pattern belongs to the clause where its match ends."""
+    ends = [match.start() for match in _CLAUSE.finditer(folded)]
+    found: dict[int, set[str]] = defaultdict(set)
+    for _, end, name in _spans(library, folded):
+        found[bisect_left(ends, end)].add(name)
+    return [frozenset(names) for names in found.values()]
+
+
+def _in_all(library: Library, home: frozenset[str], folded: str) -> int:
+    """Foreign intents in the whole reply, if they are too many; a stretch of text counts for one."""
     foreign, last = 0, 0
-    for end, start, name in spans:
+    for start, end, name in sorted(_spans(library, folded), key=lambda span: (span[1], span[0], span[2])):
         if start >= last and name not in home:
             foreign, last = foreign + 1, end
             home |= library.known[name].siblings | {name}
-    return [f"answers {foreign + 1} intents at once"] if foreign >= MOST_INTENTS else []
+    return foreign if foreign >= MOST_IN_ALL else 0
+
+
+def _spans(library: Library, folded: str) -> list[tuple[int, int, str]]:
+    return [(match.start(), match.end(), name) for name, known in library.known.items() for pattern in known.accept
+            for match in pattern.finditer(folded)]
 
 
 def _heap(known: Known, folded: str) -> list[str]:
@@ -113,27 +143,48 @@ def _heap(known: Known, folded: str) -> list[str]:
     return ["words in a heap"] if same and max(fuzz.ratio(example, folded) for example in same) < 60 else []
 
 
-# Negation. Folded words with the negative infix; what stands before it is the stem.
+# Negation. Folded words with the negative infix; what stands before it is the stem. Not the verbal noun: konuşmayı,
+# konuşmasını; nor a noun that looks like one: tamam.
 _NEGATIVE = re.compile(
-    r"\b(\w{2,}?)(?:m[iu]yo\w*|m[ae](?:m|z\w*|d[iu]\w*|y[ae]c\w*|y[iu]n?\w*|m[iu]s\w*|s[iu]n\w*)"
+    r"\b(?!(?:tamam|hamam|namaz|sinema|domates)\w*)(\w{2,}?)(?:m[iu]yo\w*"
+    r"|m[ae](?:m|z\w*|d[iu]\w*|y[ae]c\w*|y[iu](?:n|n[iu]z|p)|m[iu]s\w*|s[iu]n(?:l[ae]r)?)"
     r"|m[ae](?=\s*(?:[.!?,;…]|$|kanka\b|ya\b|bana\b|artik\b|be\b|sakin\b)))(?!\w)")
 _DENIAL = re.compile(r"\b(\w{3,}) (?:degil|yok)\w*")
 _IDIOMS = re.compile(
     r"\bkusura bakma\w*|merak etme\w*|dert etme\w*|cekinme\w*|utanma\w*|sorma gitsin|uzulme\w*|hic durma"
     r"|korkma\w*|acele etme\w*|bos verme\w*|sikma\w* canini|canini sikma\w*|(?:sorun|sikinti|problem|dert"
-    r"|onemli|fena|kotu|bir sey|bisey) (?:degil|yok)\w*|fark etmez|sadece [^.,!?]* degil|olmaz olur mu")
+    r"|onemli|fena|kotu|bir sey|bisey) (?:degil|yok)\w*|fark etmez|sadece [^.,!?]* degil|olmaz olur mu|degil m[iu]\b")
+# "Bilmem mi!", "o tatlı krizi yok mu": a negative with the question particle says yes.
+_RHETORICAL = re.compile(
+    r"\b(?:\w{2,}(?:m[ae][mz]|m[iu]yor?\w{0,3}|m[ae]d[iu]\w?|m[ae]y[ae]c[ae][gk]\w*)|yok)"
+    r" m[iu](?:s[iu]n|y[iu]m|y[iu]z|yd[iu]\w?|ym[iu]s\w?)?\b")
+# Verbs that mean what their object says: "uzağa gitme", "her gün bir olmuyor" deny the object.
+_LIGHT = frozenset(["ol", "ola", "et", "ede", "yap", "yapa", "al", "ala", "ver", "vere", "de", "diye", "git", "gide",
+                    "gel", "gele", "cik", "cika", "kal", "kala", "koy", "at", "gec", "bul", "tut", "sal"])
+# What may follow the stem of a verb: "sor" is in sorarsın, not in sorun; "dol" is not in dolapta.
+_VERBAL = re.compile(
+    r"(?:y?[iu]yo\w*|[aeiu]?r(?:[iu]m|s[iu]n|[iu]z|l[ae]r)?|[dt][iu]\w{0,2}|y?[ae]c[ae]\w*|y?[iu]c[ae]\w*|s[ae]\w{0,3}"
+    r"|y?[ae]l[iu]m|y?[ae]y[iu]m|y?[iu]p|m[iu]s\w*|y?[ae]bil\w*|s[iu]n|y?[iu]n(?:[iu]z)?|y?[iu]ver\w*|y?[ae])?")
+_CLAUSE = re.compile(r"[,.!?;:…()\"]+|\bve\b")
 
 
 def denied_stems(text: str) -> frozenset[str]:
     """The stems (at most four folded letters) that the text negates; questions and idioms negate nothing."""
-    said = [_IDIOMS.sub(" ", fold(s)) for s in sentences(text) if not s.rstrip().endswith("?")]
+    said = [_IDIOMS.sub(" ", _RHETORICAL.sub(" ", fold(s))) for s in sentences(text) if not s.rstrip().endswith("?")]
     return frozenset(found[:4] for s in said for pattern in (_NEGATIVE, _DENIAL) for found in pattern.findall(s))
 
 
-def _vetoed(known: Known, text: str) -> str | None:
-    """Similarity is blind to polarity: a stem that the examples affirm and the reply denies is a veto."""
-    stems = denied_stems(text) - known.denied
-    return next((stem for stem in sorted(stems) if any(word.startswith(stem) for word in known.affirmed)), None)
+def _vetoed(known: Known, text: str, *, light: bool) -> str | None:
+    """Similarity is blind to polarity: a stem that the examples affirm and the reply denies is a veto.
+
+    Light verbs count (`light`) only where similarity alone found the intent: a pattern has seen the object.
+    """
+    stems = denied_stems(text) - known.denied - (frozenset() if light else _LIGHT)
+    return next((stem for stem in sorted(stems) if any(_form_of(stem, word) for word in known.affirmed)), None)
+
+
+def _form_of(stem: str, word: str) -> bool:
+    return word.startswith(stem) and (len(stem) >= 4 or _VERBAL.fullmatch(word[len(stem):]) is not None)
 
 
 @cache

@@ -153,7 +153,10 @@ def _identity(gguf: Path, cache: Path) -> dict[str, Any]:
 def _header(gguf: Path) -> dict[str, Any]:
     from gguf import GGUFReader, LlamaFileType
 
-    fields = GGUFReader(gguf).fields
+    try:
+        fields = GGUFReader(gguf).fields
+    except (ValueError, IndexError, OverflowError) as error:
+        raise RequestFailed(f"{gguf.parent.name}/{gguf.name} is not a GGUF file: {error}", retry=False) from None
 
     def field(name: str) -> Any:
         return fields[name].contents() if name in fields else ""
