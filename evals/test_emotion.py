@@ -1,7 +1,6 @@
 """Emotional intelligence: the feeling is named, its cause understood, and the person invited to say more."""
 
 from harness.emotion import empathy
-
 from harness.measure import Measure
 from harness.verdict import Bar
 

@@ -1,7 +1,6 @@
 """Multi-turn and context awareness: what was said, corrected or asked for earlier still holds in the last turn."""
 
 from harness.dialogue import dialogue
-
 from harness.measure import Measure
 from harness.verdict import Bar
 

@@ -1,8 +1,7 @@
 """Personality preserved: casual and warm, bence on opinions and not on facts, tech terms in Turkish, always Jessy."""
 
-from harness.persona import personality
-
 from harness.measure import Measure
+from harness.persona import personality
 from harness.verdict import Bar
 
 BAR = Bar("Personality preserved", over=0.80, level="must")

@@ -24,4 +24,4 @@ def slug(name: str) -> str:
     Names of letters, digits, '.', '_' and '-' stay as they are; any other gets the head of its digest.
     """
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".")[:80]
-    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return plain if plain == name != "" else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

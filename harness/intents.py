@@ -71,13 +71,12 @@ def misses(case: Case, text: str) -> list[str]:
     if case.intent not in library.known:
         raise DataError(f"case '{case.id}': no intent '{case.intent}' in {cases.DATA / 'evals' / 'intents.jsonl'}")
     known, folded = library.known[case.intent], fold(prose(text))
-    accepted = _any(known.accept, folded)
-    if not (accepted or _nearest(library, case.intent, folded)):
+    if not (_any(known.accept, folded) or _nearest(library, case.intent, folded)):
         return [f"intent '{case.intent}' not met"]
     said = _RHETORICAL.sub(" ", folded)
     if _any(known.contradict, said) or any(re.search(pattern, said) for pattern in case.contradict):
         return ["contradicts the intent"]
-    if negated := _vetoed(known, text, light=not accepted):
+    if negated := _vetoed(known, text, folded):
         return [f"negated: '{negated}'"]
     return _stuffed(library, case.intent, folded) or _heap(known, folded)
 
@@ -174,12 +173,13 @@ def denied_stems(text: str) -> frozenset[str]:
     return frozenset(found[:4] for s in said for pattern in (_NEGATIVE, _DENIAL) for found in pattern.findall(s))
 
 
-def _vetoed(known: Known, text: str, *, light: bool) -> str | None:
+def _vetoed(known: Known, text: str, folded: str) -> str | None:
     """Similarity is blind to polarity: a stem that the examples affirm and the reply denies is a veto.
 
-    Light verbs count (`light`) only where similarity alone found the intent: a pattern has seen the object.
+    A light verb is none where another clause, that denies nothing, meets the intent by a pattern.
     """
-    stems = denied_stems(text) - known.denied - (frozenset() if light else _LIGHT)
+    met = any(_any(known.accept, clause) and not denied_stems(clause) for clause in _CLAUSE.split(folded))
+    stems = denied_stems(text) - known.denied - (_LIGHT if met else frozenset())
     return next((stem for stem in sorted(stems) if any(_form_of(stem, word) for word in known.affirmed)), None)
 
 

@@ -8,7 +8,7 @@ from harness.cases import Case
 from harness.engines import Reply
 from harness.gates import gates, repetition
 from harness.score import Outcome
-from harness.turkish import fold, has_finite, sentences, words
+from harness.turkish import fold, has_predicate, sentences, words
 
 ENOUGH = 4
 
@@ -82,13 +82,13 @@ def stuffing(text: str) -> list[str]:
         reasons.append(f"repeats itself: rep-3 {repetition(tokens):.2f}")
     if tokens and len(set(tokens)) / len(tokens) < 0.45:
         reasons.append(f"few different words: {len(set(tokens)) / len(tokens):.2f}")
-    if said and sum(map(has_finite, said)) < 0.7 * len(said):
+    if said and sum(map(has_predicate, said)) < 0.7 * len(said):
         reasons.append("a list: too few sentences with a verb")
     return reasons
 
 
 def _concepts(case: Case, said: list[str]) -> bool:
     """At least two of the case's concepts, in different sentences that have a finite verb."""
-    spoken = [{concept for concept in case.concepts if re.search(concept, s)} for s in said if has_finite(s)]
+    spoken = [{concept for concept in case.concepts if re.search(concept, s)} for s in said if has_predicate(s)]
     spoken = [concepts for concepts in spoken if concepts]
     return len(spoken) >= 2 and len(set[str]().union(*spoken)) >= 2

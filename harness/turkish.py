@@ -29,6 +29,7 @@ _INLINE = re.compile(r"`[^`\n]*`")
 _URL = re.compile(r"(?:https?://|www\.)\S+")
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _END = re.compile(r"(?<=[.!?…])\s+|\n+")
+_CLAUSE_END = re.compile(r"[,;:()\"]+")
 
 # English terms that Turkish developers use as they are, folded. They say nothing about the reply's language.
 TECH = _lexicon("""
@@ -178,6 +179,13 @@ def has_finite(sentence: str) -> bool:
     """Whether there is a predicate: among the last three words, or verbs that cannot be nouns, one in twenty words."""
     tokens = [word for word in words(fold(sentence)) if word not in _TAGS]
     return any(map(_is_finite, tokens[-3:])) or sum(_VERB.fullmatch(word) is not None for word in tokens) * 20 >= len(tokens) > 0
+
+
+def has_predicate(sentence: str) -> bool:
+    """Whether there is one anywhere: as has_finite, or at the end of a clause of three words or more, or a değil."""
+    clauses = [words(clause) for clause in _CLAUSE_END.split(fold(sentence))]
+    return has_finite(sentence) or any(
+        "degil" in clause or (len(clause) >= 3 and _is_finite(clause[-1])) for clause in clauses)
 
 
 @lru_cache(maxsize=8192)

@@ -232,9 +232,8 @@ def test_no_server_and_no_model_are_told_apart() -> None:
         finally:
             await engine.close()
 
-    with FakeOllama(always("x"), models=["jessy"]) as server:
-        with pytest.raises(UnknownModel, match="has no model"):
-            asyncio.run(card(server.host))
+    with FakeOllama(always("x"), models=["jessy"]) as server, pytest.raises(UnknownModel, match="has no model"):
+        asyncio.run(card(server.host))
     with pytest.raises(Unreachable, match="no Ollama server answers at"):
         asyncio.run(card(server.host))
 

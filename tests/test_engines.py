@@ -142,7 +142,7 @@ def test_a_file_that_is_no_model_is_one_line(tmp_path: Path) -> None:
         engine = Embedded(tmp_path)
         await engine.load(await engine.card("broken"), OPTIONS)
 
-    with pytest.raises(RequestFailed, match="broken/model.gguf"):
+    with pytest.raises(RequestFailed, match=r"broken/model\.gguf"):
         run(load())
 
 
@@ -162,7 +162,7 @@ def test_thinking_is_split_off(raw: str, text: str, thinking: str) -> None:
 
 
 @pytest.mark.parametrize("named, url", [
-    ("127.0.0.1:11500", "http://127.0.0.1:11500"), ("0.0.0.0", "http://127.0.0.1:11434"),
+    ("127.0.0.1:11500", "http://127.0.0.1:11500"), ("0.0.0.0", "http://127.0.0.1:11434"),  # noqa: S104
     ("http://[::1]:1234", "http://[::1]:1234"), ("https://ollama.example", "https://ollama.example:443"),
     ("gpubox", "http://gpubox:11434")])
 def test_hosts_are_read_as_ollama_reads_them(named: str, url: str) -> None:
