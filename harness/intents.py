@@ -152,7 +152,8 @@ _DENIAL = re.compile(r"\b(\w{3,}) (?:degil|yok)\w*")
 _IDIOMS = re.compile(
     r"\bkusura bakma\w*|merak etme\w*|dert etme\w*|cekinme\w*|utanma\w*|sorma gitsin|uzulme\w*|hic durma"
     r"|korkma\w*|acele etme\w*|bos verme\w*|sikma\w* canini|canini sikma\w*|(?:sorun|sikinti|problem|dert"
-    r"|onemli|fena|kotu|bir sey|bisey) (?:degil|yok)\w*|fark etmez|sadece [^.,!?]* degil|olmaz olur mu|degil m[iu]\b")
+    r"|onemli|fena|kotu|bir sey|bisey) (?:degil|yok)\w*|fark etmez|sadece [^.,!?]* degil|olmaz olur mu|degil m[iu]\b"
+    r"|[dt][ae]n \w+[iu] yok\b")
 # "Bilmem mi!", "o tatlı krizi yok mu": a negative with the question particle says yes.
 _RHETORICAL = re.compile(
     r"\b(?:\w{2,}(?:m[ae][mz]|m[iu]yor?\w{0,3}|m[ae]d[iu]\w?|m[ae]y[ae]c[ae][gk]\w*)|yok)"

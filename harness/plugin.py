@@ -116,7 +116,8 @@ def measure(request: pytest.FixtureRequest, model: str) -> Measure:
     evals = _evals(request.config)
     if evals is None:
         raise pytest.UsageError("name a model: --model NAME")
-    sentence = " ".join((request.module.__doc__ or "").strip().split("\n\n")[0].split())
+    first = " ".join((request.module.__doc__ or "").strip().split("\n\n")[0].split())
+    sentence = first.partition(": ")[2] or first  # "Technical accuracy: the facts ..."; the bar has the title
     return evals.measure(model, request.node.originalname, sentence)
 
 

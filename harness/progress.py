@@ -23,6 +23,7 @@ class Progress:
     def __enter__(self) -> Progress:
         self._uncaptured.__enter__()
         if self._stream and self._total and self._stream.isatty():
+            self._stream.write("\n")  # the bar takes its line away with it, and pytest's would go too
             self._bar = _bar(self._stream)
             self._bar.start()
             self._task = self._bar.add_task(self._label, total=self._total)
@@ -49,11 +50,8 @@ class Progress:
 def _bar(stream: TextIO) -> Any:
     from rich import progress
     from rich.console import Console
-    from rich.markup import escape
+    from rich.table import Column
 
-    class Label(progress.ProgressColumn):
-        def render(self, task: progress.Task) -> str:
-            return escape(task.description)
-
-    return progress.Progress(Label(), progress.BarColumn(), progress.MofNCompleteColumn(),
-                             progress.TimeRemainingColumn(), console=Console(file=stream), transient=True)
+    label = progress.TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True))
+    return progress.Progress(label, progress.BarColumn(bar_width=None), progress.MofNCompleteColumn(),
+                             progress.TimeRemainingColumn(), console=Console(file=stream), transient=True, expand=True)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from harness import cases, stats
 from harness.files import write_text
@@ -81,8 +81,13 @@ def report(settings: Settings, target: Target, criteria: Sequence[Report], repli
     return {
         "format": FORMAT, "model": target.model, "run": target.run, "baseline": target.baseline,
         "status": {0: "PASS", 1: "FAIL", 3: "NOT MEASURED"}[code] if criteria else "NOT MEASURED", "exit": code,
-        "strict": settings.strict, "partial": partial(settings, criteria), **session, "criteria": list(criteria),
+        "strict": settings.strict, "partial": partial(settings, criteria), **session, "criteria": ranked(criteria),
         "replies": dict(replies), "comparison": comparison, "provenance": known}
+
+
+def ranked(criteria: Sequence[Report]) -> list[Report]:
+    """What decides first: must, should, nice; shares before seconds."""
+    return sorted(criteria, key=lambda row: (get_args(Level).index(row["level"]), row["bar"]["unit"] == "s"))
 
 
 def partial(settings: Settings, criteria: Sequence[Report]) -> str | None:

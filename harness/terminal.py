@@ -35,7 +35,7 @@ def _model(settings: Settings, target: Target, rows: Sequence[dict[str, Any]]) -
     part = f"   partial: {summary['partial']}" if summary["partial"] else ""
     yield "", {}
     yield f"{visible(target.model)}{role}: {summary['status']}{part}", _MARKUP[summary["status"]]
-    for row in rows:
+    for row in records.ranked(rows):
         yield _criterion(row), _MARKUP[row["verdict"]] if row["level"] == "must" else _dim(row["verdict"])
 
 

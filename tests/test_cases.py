@@ -6,7 +6,17 @@ from collections import Counter
 
 import pytest
 
-from harness.cases import KINDS, Case, DataError, Kind, check_files, load_cases, load_gold, load_intents, some_of_each
+from harness.cases import (
+    KINDS,
+    Case,
+    DataError,
+    Kind,
+    check_files,
+    load_cases,
+    load_gold,
+    load_intents,
+    some_of_each,
+)
 from harness.turkish import fold
 
 

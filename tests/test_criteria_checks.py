@@ -65,6 +65,14 @@ def test_a_list_of_nouns_is_seen_as_stuffing() -> None:
     assert not stuffing(DEEP)
 
 
+def test_prose_may_end_its_sentences_on_a_noun() -> None:
+    # "... keyif verir, üç ay uğraşmak yorar, ama yüz güldüren hep ikincisi" has its verbs in front.
+    prose = ("Bence mutlu olmak sürekli gülmek değil, yaşadığın hayatla kavgalı olmamak. Akşam dizi izlemek kolay bir keyif verir, üç ay "
+             "uğraşmak insanı fena yorar, ama dönüp bakınca yüz güldüren hep ikincisi.")
+    assert stuffing(prose) == []
+    assert stuffing("Mutluluk, haz, erdem, ruh, akıl, huzur. Bilinç, beden, zaman, hiçlik, özne, nesne.")
+
+
 # Emotion
 
 FAILED = Case(id="exam", kind="emotion", category="sadness", prompt="sınavdan kaldım çok üzgünüm", emotion="sadness", polarity="negative",
@@ -93,6 +101,13 @@ def test_a_cold_answer_fails(text: str) -> None:
 ])
 def test_the_wrong_feeling_dismissal_and_echo_score_zero(case: Case, text: str) -> None:
     assert empathy(case, Reply(text)).score == 0.0
+
+
+def test_a_birth_is_congratulated_and_the_mother_wished_a_recovery() -> None:
+    uncle = WON.model_copy(update={"prompt": "dayı oldum, ablam doğum yaptı", "cause": ("dayi", "dogum")})
+    assert empathy(uncle, Reply("Gözün aydın dayısı! Ablana da geçmiş olsun. Doğum nasıl geçti?")).passed
+    assert empathy(uncle, Reply("Geçmiş olsun, dayı olmuşsun. Doğum nasıl geçti?")).score == 0.0
+    assert empathy(uncle, Reply("Tebrikler dayısı, çok üzüldüm. Doğum nasıl geçti?")).score == 0.0
 
 
 def test_a_comforting_do_not_worry_is_not_dismissal() -> None:

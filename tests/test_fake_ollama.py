@@ -84,10 +84,10 @@ def test_delay_is_real_and_the_first_token_comes_at_half_of_it() -> None:
 
     with FakeOllama(always("Sor kanka, dinliyorum seni."), delay=0.4) as server:
         times, (*_, last) = run(clocked(server))
-    assert 0.2 <= times[0] < 0.35
-    assert 0.4 <= times[-1] < 0.6
-    assert last.total_duration and 0.4 <= last.total_duration / 1e9 < 0.5
-    assert last.eval_duration and 0.2 <= last.eval_duration / 1e9 < 0.3
+    assert 0.19 <= times[0] < times[-1]  # lower bounds only: a loaded machine may be late, never early
+    assert times[-1] >= 0.39
+    assert last.total_duration and last.total_duration / 1e9 >= 0.39
+    assert last.eval_duration and 0.1 < last.eval_duration / 1e9 < last.total_duration / 1e9
 
 
 def test_identity_settings_and_residency_are_told() -> None:

@@ -23,6 +23,7 @@ INTENTS = [
     {"intent": "hungry", "accept": ["makarna", r"bir seyler ye\b"], "contradict": [],
      "examples": ["Makarna yap kanka.", "Bir şeyler ye hemen.", "Tost iyi gider şimdi.", "Dolapta ne varsa hazırla."]},
 ]
+PROJECT = cases.DATA
 ASK = Case(id="ask-1", kind="conversation", category="opening", prompt="sana bisi sorucam", intent="ask")
 
 
@@ -87,6 +88,35 @@ def test_no_reply_answers_more_than_a_quarter_of_the_prompts() -> None:
     assert max(shares.values()) <= 0.4  # five intents: two at most, the second by design
 
 
+def test_a_clause_that_serves_the_intent_serves_no_other() -> None:
+    # "makarna" is another prompt's word, and stands in a sentence that answers this one: 3 intents were counted.
+    assert conversation(ASK, Reply("Sor kanka makarna yerken, tatlı rüyalar falan derken dinliyorum.")).passed
+    assert conversation(ASK, Reply("Sor, dinliyorum, makarna, helal, iyi geceler.")).reasons == ("answers 4 intents at once",)
+    without_commas = conversation(ASK, Reply("sor iyiyim makarna helal iyi geceler"))
+    assert without_commas.reasons == ("answers 5 intents at once",)
+
+
+@pytest.mark.parametrize("text", ["Sormaz mıyım, dinliyorum tabii.", "Dinlemem mi ya! Sor hadi.", "O soru derdin yok mu... Dinliyorum.",
+                                  "Sormak yok mu ya, dinliyorum seni."])
+def test_a_rhetorical_no_says_yes(text: str) -> None:
+    # "Bilmem mi!" was taken for "bilmem".
+    assert conversation(ASK, Reply(text)).reasons == ()
+
+
+def test_a_light_verb_denies_its_object_and_not_the_intent() -> None:
+    tell = ASK.model_copy(update={"intent": "hungry", "prompt": "acıktım"})
+    assert conversation(tell, Reply("Uzağa gitme, makarna yap kanka.")).passed
+    assert conversation(tell, Reply("Her gün bir olmuyor. Makarna yap.")).passed
+    assert not conversation(tell, Reply("Makarna yapma kanka.")).passed
+
+
+def test_a_stem_inside_another_word_is_not_that_verb() -> None:
+    # "Dolma" (the dish) denied "dolapta", and "tamam" was ta-ma-m.
+    tell = ASK.model_copy(update={"intent": "hungry", "prompt": "acıktım"})
+    assert conversation(tell, Reply("Dolma, yanına makarna.")).passed
+    assert denied_stems("Tamam kanka, konuşmayı severim, sinemayı da.") == set()
+
+
 def test_an_unknown_intent_is_an_error_of_the_data_not_of_the_model() -> None:
     with pytest.raises(DataError, match="no intent 'nope'"):
         conversation(ASK.model_copy(update={"intent": "nope"}), Reply("Sor kanka."))
@@ -111,10 +141,42 @@ def test_an_example_is_most_similar_to_its_own_intent() -> None:
 
 @pytest.mark.parametrize(("text", "stems"), [
     ("Sorma kanka, dinlemiyorum.", {"sor", "dinl"}), ("Hazır değilim.", {"hazi"}), ("Merak etme, dinliyorum.", set()),
-    ("Niye sormuyorsun?", set()), ("Sorun yok, anlat.", set()), ("Gelmem kanka.", {"gel"}),
+    ("Niye sormuyorsun?", set()), ("Bilmem mi ya!", set()), ("O tatlı krizi yok mu...", set()), ("Bundan iyisi yok.", set()), ("Sorun yok, anlat.", set()), ("Gelmem kanka.", {"gel"}),
 ])
 def test_denials_are_found_and_idioms_are_not_denials(text: str, stems: set[str]) -> None:
     assert denied_stems(text) == stems
+
+
+# The data of the project
+
+@pytest.mark.parametrize(("intent", "texts"), [
+    ("greeting", ["Ooo kimleri görüyorum.", "Vay, kimler gelmiş!", "Gel otur bakalım.", "Gözüm kapıdaydı ya."]),
+    ("are-you-there", ["Geldi ses kanka.", "Alo, buyur.", "Ses tamam kanka.", "Sesin net geliyor ya."]),
+    ("thanks", ["Asıl uğraşan sendin.", "Abartma be, ne yaptım ki.", "Anladıysan ne mutlu bana.", "Ben sadece yol gösterdim.",
+                "Unutursan gel, yine bakarız.", "Yapardın sen yine."]),
+    ("what-are-you-doing", ["Bütün gün laf yetiştirdim.", "Bu aralar gitar çalıyorum.", "Kafayı satranca taktım, sen ne yapıyosun?"]),
+    ("make-plan", ["Sabah kahvaltı, sonra sahaf turu, ne dersin?", "Olur valla, film mi açsak?", "Kutu oyunu oynasak mı?"]),
+    ("bored", ["Aç müziği, dolabı topla.", "Burda laflarız ya.", "İzle bi belgesel.", "Seni eğlendireyim mi?"]),
+    ("good-mood", ["Noldu, anlat hadi!", "Bu ne heyecan böyle?", "Ne oldu, meraktan çatladım.", "Müjde mi var?"]),
+    ("joke", ["Kadın bakkala girmiş, ekmek kalmamış.", "Doktora sormuşlar, uyumuş.", "Geçen gün taksi çevirdim, hâlâ dönüyor."]),
+])
+def test_an_intent_covers_families_of_answers(intent: str, texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cases, "DATA", PROJECT)
+    case = ASK.model_copy(update={"intent": intent, "prompt": "xyz"})
+    assert {text: conversation(case, Reply(text)).reasons for text in texts} == dict.fromkeys(texts, ())
+
+
+def test_good_answers_answer_their_own_prompt_and_few_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    # facts/turkish.md 6.2: own intent >= 90 %, another intent's answer <= 3 %, best constant answer <= .25.
+    monkeypatch.setattr(cases, "DATA", PROJECT)
+    suite = {case.id: case for case in cases.load_cases("conversation")}
+    gold = [(suite[row.case], Reply(row.replies[-1])) for row in cases.load_gold("conversation") if row.good and row.case in suite]
+    assert sum(conversation(case, reply).passed for case, reply in gold) >= .95 * len(gold)
+    passed = [[conversation(case, reply).passed for case in suite.values()] for _, reply in gold]
+    other = [got for (own, _), row in zip(gold, passed, strict=True) for case, got in zip(suite.values(), row, strict=True)
+             if case.intent != own.intent]
+    assert sum(other) <= .03 * len(other)
+    assert max(map(sum, passed)) <= .25 * len(suite)
 
 
 # Appropriateness

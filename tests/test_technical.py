@@ -2,9 +2,9 @@
 
 import pytest
 
-from harness.cases import Case, Fact
+from harness.cases import Case, Fact, load_cases
 from harness.engines import Reply
-from harness.facts import asserts, technical
+from harness.facts import asserts, contradicted, technical
 
 DOCKER = Case(id="docker", kind="technical", category="containers", prompt="docker container ile sanal makine farkı ne", words=(20, 150),
               complexity="medium", contradict=(r"container\w* kendi kernel",), facts=(
@@ -43,6 +43,16 @@ def test_a_contradiction_fails_a_complete_answer() -> None:
 
 def test_saying_that_the_wrong_thing_is_wrong_is_no_contradiction() -> None:
     assert technical(DOCKER, Reply(GOOD + " Container kendi kernel'ını getirmez.")).passed
+
+
+@pytest.mark.parametrize(("said", "wrong"), [
+    ("container silinse de pgdata kalir.", False), ("boylece container silinse de veri kalir.", False),
+    ("volume kullanirsan container silinse bile data durur.", False), ("container'i silsen de veriler kalir.", True),
+    ("container silince data kaybolmaz.", True),
+])
+def test_what_a_volume_keeps_is_no_contradiction(said: str, wrong: bool) -> None:
+    case = next(case for case in load_cases("technical") if case.id == "docker-image-container")
+    assert (contradicted(case, [said]) is not None) is wrong
 
 
 @pytest.mark.parametrize("stuffed", [

@@ -13,6 +13,7 @@ from harness.turkish import (
     content_words,
     ends_finite,
     fold,
+    has_predicate,
     is_tech,
     is_turkish,
     sentences,
@@ -90,6 +91,15 @@ def test_a_turkish_suffix_does_not_hide_a_tech_term() -> None:
                                       "Kopyalar paylaşılmaz.", "Bence öyle olmalı"])
 def test_a_predicate_at_the_end_is_seen(sentence: str) -> None:
     assert ends_finite(sentence)
+
+
+@pytest.mark.parametrize(("sentence", "has"), [
+    ("Akşam dizi izlemek keyif verir, ama yüz güldüren hep ikincisi.", True), ("Mutluluk sürekli gülmek değil, kavgasız olmak.", True),
+    ("Bunu elle görmek için MNIST kullan (küçük bir model).", True), ("Kapı, pencere, perde, sandalye ve masa", False),
+    ("haz, erdem, ruh, akıl", False),
+])
+def test_a_predicate_may_close_any_clause(sentence: str, has: bool) -> None:
+    assert has_predicate(sentence) is has
 
 
 @pytest.mark.parametrize("heap", ["konteyner, kernel, container", "izolasyon ve taşınabilirlik", "ucuz hızlı ve hafif"])
