@@ -21,8 +21,10 @@ _artist: subprocess.Popen[str] | None = None
 def start() -> None:
     """Begin to make the drawing of the report ready, in a process of its own."""
     global _artist
+    # Its complaints are nobody's: a run that ends early breaks its pipe, and what it cannot draw is drawn here.
     _artist = subprocess.Popen([sys.executable, "-m", "harness.ahead"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                               text=True, encoding="utf-8", cwd=Path(__file__).resolve().parent.parent)
+                               stderr=subprocess.DEVNULL, text=True, encoding="utf-8",
+                               cwd=Path(__file__).resolve().parent.parent)
 
 
 @cache

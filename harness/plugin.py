@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from harness import ahead, cases
+from harness import ahead, cases, records
 from harness.engines import RequestFailed, UnknownModel, Unreachable
 from harness.measure import Measure
 from harness.progress import Progress
@@ -118,7 +118,7 @@ def measure(request: pytest.FixtureRequest, model: str) -> Measure:
         raise pytest.UsageError("name a model: --model NAME")
     first = " ".join((request.module.__doc__ or "").strip().split("\n\n")[0].split())
     sentence = first.partition(": ")[2] or first  # "Technical accuracy: the facts ..."; the bar has the title
-    return evals.measure(model, request.node.originalname, sentence)
+    return evals.measure(model, request.node.originalname, sentence[:1].upper() + sentence[1:])
 
 
 class Evals:
@@ -134,6 +134,8 @@ class Evals:
         self.known: dict[str, dict[str, Any]] = {}
         self.crashed = 0
         self.written: list[Path] = []
+        self.machine: dict[str, Any] = {}
+        self.complaint = ""
         self.started, self.clock = datetime.now(UTC), time.monotonic()
         self._session: Session | None = None
 
@@ -145,6 +147,7 @@ class Evals:
         self.targets = self.config.stash[_TARGETS]
         if self.config.option.collectonly:
             return
+        self.machine = records.machine()  # now: the commit that is loaded, whatever is edited meanwhile
         try:
             claimed = [claim(self.settings, target) for target in self.targets]
         except NotWritable as error:
@@ -185,8 +188,6 @@ class Evals:
         report = yield
         measured = getattr(item, "funcargs", {}).get("measure")
         if call.when == "call" and isinstance(measured, Measure) and measured.result and self._session:
-            from harness import records
-
             model = item.callspec.params["model"]  # type: ignore[attr-defined]
             report.jessy = {"model": model, "criterion": records.criterion(measured.result),
                             "replies": measured.replies, "known": records.provenance(self._session.run(model))}
@@ -211,9 +212,13 @@ class Evals:
         if self.worker is not None or self.config.option.collectonly:
             return
         if self.criteria:
-            self._write_reports(interrupted=exitstatus not in (0, 1))
             if exitstatus in (0, 1):
                 session.exitstatus = self._exit_code()
+            try:
+                self._write_reports(interrupted=exitstatus not in (0, 1))
+            except OSError as error:
+                self.complaint = f"cannot write the report: {error}; the replies are in the journal, the next run goes on from it"
+                session.exitstatus = NOT_MEASURED
         ahead.stop()
         self._release()
 
@@ -223,13 +228,13 @@ class Evals:
 
         for line, markup in verdict_block(self.settings, self.targets, self.criteria, self.written):
             terminalreporter.write_line(line, **markup)
+        if self.complaint:
+            terminalreporter.write_line(self.complaint, red=True, bold=True)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_benchmark_generate_machine_info(self) -> dict[str, Any]:
         # pytest-benchmark's own asks py-cpuinfo, which takes over a second.
-        from harness import records
-
-        return dict(records.machine()["machine"])
+        return dict((self.machine or records.machine())["machine"])
 
     def _exit_code(self) -> int:
         from harness.verdict import Verdict, exit_code
@@ -239,8 +244,6 @@ class Evals:
         return exit_code(verdicts, strict=self.settings.strict) or (1 if self.crashed else 0)
 
     def _write_reports(self, *, interrupted: bool) -> None:
-        from harness import records
-
         session = {"started": self.started.isoformat(timespec="seconds"), "interrupted": interrupted,
                    "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                    "seconds": round(time.monotonic() - self.clock, 3),
@@ -249,14 +252,12 @@ class Evals:
         side_by_side = None
         if len(measured) > 1:
             side_by_side = records.comparison(self.criteria, self.replies, measured[0].model)
-        common = records.machine()
         for target in measured:
             content = records.report(
                 self.settings, target, self.criteria[target.model], self.replies[target.model],
-                {**self.known[target.model], **common}, session=session, comparison=side_by_side)
+                {**self.known[target.model], **self.machine}, session=session, comparison=side_by_side)
             folder = run_folder(self.settings, target)
-            records.write(folder, content)
-            self.written.append(folder / "report.html")
+            self.written.append(records.write(folder, content).with_name("report.html"))
         ahead.draw([page.parent for page in self.written], self.settings.reports)
 
     def _release(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from harness.ask import Asker
 from harness.cases import Case, Kind, load_cases, some_of_each
-from harness.engines import Engine, UnknownModel, Unreachable
+from harness.engines import Engine, RequestFailed, UnknownModel, Unreachable
 from harness.files import slug
 from harness.journal import Journal
 
@@ -158,12 +159,12 @@ class Run:
         return self.asker
 
     async def close(self) -> None:
-        """Unload the model and let go of the journal. A server that is gone has nothing to unload."""
+        """Unload the model and let go of the journal. What goes wrong here has nothing to do with what was measured."""
         if self.asker:
             self.asker.journal.close()
         try:
             await self.engine.unload(self.target.model)
-        except (Unreachable, UnknownModel):
+        except (Unreachable, UnknownModel, RequestFailed):
             pass
         finally:
             await self.engine.close()
@@ -224,8 +225,8 @@ def claim(settings: Settings, target: Target) -> tuple[Target, FileLock]:
     Raises NotWritable.
     """
     home = settings.reports / slug(target.model)
-    unfinished = [path.parent for path in sorted(home.glob("*/journal.jsonl"), reverse=True)
-                  if not (path.parent / "report.json").exists()]
+    unfinished = [path.parent for path in sorted(home.glob("*/journal.jsonl"), reverse=True)[:1]
+                  if _is_unfinished(path.with_name("report.json"))]
     for folder in [*unfinished, home / target.run]:
         lock = FileLock(folder / "run.lock")
         try:
@@ -238,6 +239,17 @@ def claim(settings: Settings, target: Target) -> tuple[Target, FileLock]:
             raise NotWritable(f"cannot write to {folder}: {error.strerror}; name another folder with --reports") from None
         return Target(target.model, target.engine, target.host, folder.name, target.baseline), lock
     raise NotWritable(f"every run of {home} is locked")
+
+
+def _is_unfinished(report: Path) -> bool:
+    """A run that was killed has no report; one that was interrupted, or lost its server, says so in it."""
+    if not report.is_file():
+        return True
+    try:
+        said = json.loads(report.read_text(encoding="utf-8"))
+        return bool(said["interrupted"]) or said["status"] == "NOT MEASURED"
+    except (ValueError, KeyError, TypeError):
+        return False  # somebody's own file: not ours to go on with
 
 
 def _in_flight(target: Target) -> int:

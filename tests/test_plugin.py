@@ -278,6 +278,45 @@ def test_a_killed_run_goes_on_where_it_was(evals: Evals, few_cases: Path, tmp_pa
     assert len(list((tmp_path / "reports").glob("jessy/*"))) == 1
 
 
+def test_a_run_that_lost_its_server_goes_on_when_it_is_back(evals: Evals, few_cases: Path) -> None:
+    with FakeOllama(always(Crash(nth=4, otherwise=GOOD)), models={"jessy": "d" * 64}) as server:
+        lost = evals(TURKISH, "--model", "jessy", "--host", server.host, "--data", few_cases)
+    with FakeOllama(always(GOOD), models={"jessy": "d" * 64}) as server:
+        done = evals(TURKISH, "--model", "jessy", "--host", server.host, "--data", few_cases)
+        assert server.chats == 1 + 6 - 2
+    assert (lost.code, done.code) == (3, 0)
+    assert done.report()["provenance"]["resumed"] == 2
+    assert len(list(done.reports.glob("jessy/*"))) == 1
+
+
+def test_ctrl_c_writes_what_there_is_and_the_next_run_goes_on(evals: Evals, few_cases: Path, tmp_path: Path) -> None:
+    with FakeOllama(always(GOOD), models=["jessy"], delay=0.3) as server:
+        arguments = [TURKISH, "evals/test_latency.py", "-k", "turkish or simple", "--model", "jessy", "--host", server.host,
+                     "--data", str(few_cases), "--reports", str(tmp_path / "reports")]
+        process = subprocess.Popen([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments], cwd=ROOT,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+        while server.chats < 4:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 2
+        assert evals(*arguments).code == 0
+    assert len(list((tmp_path / "reports").glob("jessy/*"))) == 1
+
+
+def test_a_report_that_cannot_be_written_is_said_and_the_journal_stays(
+        evals: Evals, few_cases: Path, good_server: FakeOllama, tmp_path: Path) -> None:
+    def vanish(messages: list[dict[str, str]]) -> str:
+        for folder in (tmp_path / "reports").glob("jessy/*"):
+            (folder / "report.json").mkdir(exist_ok=True)  # a folder where the file should go
+        return GOOD
+
+    good_server.policy = vanish
+    done = evals(TURKISH, "--model", "jessy", "--host", good_server.host, "--data", few_cases)
+    assert done.code == 3
+    assert len(done.lines("cannot write the report")) == 1 and "Traceback" not in done.output
+    assert len(next(done.reports.glob("jessy/*/journal.jsonl")).read_text(encoding="utf-8").splitlines()) == 6
+
+
 def test_a_hidden_latency_is_not_taken_from_a_run_before(evals: Evals, few_cases: Path, good_server: FakeOllama) -> None:
     arguments = [TURKISH, "--model", "jessy", "--host", good_server.host, "--data", few_cases]
     evals(*arguments)
