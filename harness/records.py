@@ -109,7 +109,7 @@ def comparison(by_model: Mapping[str, Sequence[Report]], replies: Mapping[str, M
                baseline: str) -> Report:
     """The models side by side, and every case that passes on one side only."""
     rows, flips = [], []
-    names = dict.fromkeys(row["name"] for criteria in by_model.values() for row in criteria)
+    names = dict.fromkeys(row["name"] for row in ranked([row for criteria in by_model.values() for row in criteria]))
     for name in names:
         of = {model: row for model, criteria in by_model.items() for row in criteria if row["name"] == name}
         entry: Report = {"criterion": name, "title": next(iter(of.values()))["title"],
