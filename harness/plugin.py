@@ -88,6 +88,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.dist = "loadgroup"  # a machine measures one model at a time
     if hasattr(config.option, "benchmark_autosave"):
         config.option.benchmark_autosave = True
+        # A run without the latency criteria has no timings to save, and that is nobody's mistake.
+        warnings.filterwarnings("ignore", message="Not saving anything, no benchmarks have been run")
         if config.option.benchmark_storage == "file://./.benchmarks":
             config.option.benchmark_storage = f"file://{_settings(config).reports / 'benchmarks'}"
         if not config.option.benchmark_compare:
@@ -207,8 +209,6 @@ class Evals:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         if self._session:
             self._session.close()
-        # A run without the latency criteria has no timings to save, and that is nobody's mistake.
-        warnings.filterwarnings("ignore", message="Not saving anything, no benchmarks have been run")
         if self.worker is not None or self.config.option.collectonly:
             return
         if self.criteria:

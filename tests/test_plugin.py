@@ -26,6 +26,7 @@ def test_a_model_that_meets_the_bar_exits_zero_and_leaves_a_report(
     done = evals(TURKISH, "--model", "jessy", "--host", good_server.host, "--data", few_cases)
     report = done.report()
     assert done.code == 0, done.output
+    assert "Warning" not in done.output
     assert report["criteria"][0]["verdict"] == "PASS"
     assert "not significant" in report["criteria"][0]["note"]
     assert report["partial"].startswith("without test_appropriateness")
