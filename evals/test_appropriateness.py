@@ -1,6 +1,6 @@
 """Response appropriateness: no tangent, no boilerplate, and as long as the question deserves."""
 
-from harness.intents import appropriateness
+from harness.appropriateness import appropriateness
 from harness.measure import Measure
 from harness.verdict import Bar
 

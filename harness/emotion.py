@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
+from harness.appropriateness import stems
 from harness.cases import Case
 from harness.engines import Reply
 from harness.facts import asserts
 from harness.gates import gates
-from harness.intents import stems
 from harness.score import Outcome
 from harness.turkish import fold, words
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
+from harness.appropriateness import formal
 from harness.cases import Case
 from harness.engines import Reply
 from harness.facts import keywords_only, states
 from harness.gates import gates, window
-from harness.intents import formal, misses
+from harness.intents import misses
 from harness.score import Outcome
 from harness.turkish import fold, is_tech, prose, sentences, words
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from harness import cases
+from harness.appropriateness import appropriateness, formal
 from harness.cases import Case, DataError
 from harness.engines import Reply
-from harness.intents import appropriateness, conversation, denied_stems, formal, similarity
+from harness.intents import conversation, denied_stems, similarity
 
 INTENTS = [
     {"intent": "ask", "accept": [r"\bsor\b", "dinliyor", "buyur"], "contradict": [r"\bsorma\b"],

@@ -38,7 +38,7 @@ class Options:
     num_predict: int = 1024
     temperature: float = 0.0
     seed: int = 0
-    repeat_penalty: float = 1.0  # Ollama's default has changed (1.1 until 0.12 or so), and it changes greedy text
+    repeat_penalty: float = 1.0  # Ollama's default depends on its version, and it changes greedy text
     stop: tuple[str, ...] = ()
 
     def request(self) -> dict[str, Any]:
@@ -72,9 +72,9 @@ class Reply:
     """What the model said to the last message, with its thinking and its timings.
 
     `done_reason` is "stop", "length" when the token limit cut the reply, or "loop" when it only repeated itself
-    and we stopped listening. `earlier` holds the replies to
-    the turns before, in a dialogue. `cached_tokens` is None where the engine does not tell. `alone`: nothing
-    else was in flight, so the timing is a latency; `replayed`: read back from the journal, so it is not.
+    and we stopped listening. `earlier` holds the replies to the turns before, in a dialogue. `cached_tokens` is
+    None where the engine does not tell. `alone`: nothing else was in flight, so the timing is a latency;
+    `replayed`: read back from the journal, so it is not.
     """
 
     text: str

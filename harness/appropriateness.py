@@ -1,0 +1,64 @@
+"""Response appropriateness: another question than accuracy. Did it stay with the prompt, in length and register?"""
+
+from __future__ import annotations
+
+import re
+
+from harness.cases import Case
+from harness.engines import Reply
+from harness.gates import gates
+from harness.score import Outcome, verdict_of
+from harness.turkish import content_words, fold, prose
+
+_PHILOSOPHY = re.compile(
+    r"\b(?:varolus|bilinc|evren|felsef|ontoloj|epistemoloj|metafizik|varlig|hakikat|ozgur irade|determinizm"
+    r"|nietzsche|platon|sokrates|aristo|descartes|sartre|camus|kant\b|insanlig|anlam arayis|sonsuzluk"
+    r"|etik\b)\w*")
+_MARKUP = re.compile(r"^\s*(?:#{1,6}\s|[-*•]\s|\d+[.)]\s)", re.M)
+# siz-forms and office Turkish. A reply may open with "Efendim?": that is how a friend answers a call.
+_SIZ = re.compile(
+    r"\b(?:siz|sizi|size|sizin|sizden|sizinle|sizce|sizler\w*|sayin|buyurun\w*)\b|(?<!\A)\befendim\b"
+    r"|\b\w{3,}y?[iu]n[iu]z(?:[iuae]|[dt][ae]n?|[iu]n)?\b|\b\w+m[ae]kt[ae](?:d[iu]r|y[iu]z|y[iu]m)\w*")
+
+
+def formal(text: str) -> bool:
+    """Whether it addresses with siz or speaks like an office (-maktadır, efendim)."""
+    return _SIZ.search(fold(prose(text))) is not None
+
+
+def appropriateness(case: Case, reply: Reply) -> Outcome:
+    """Response appropriateness: the gates, no tangent, the register of a friend, on the subject when there is one.
+
+    It does not need the intent met, so it tells something that accuracy does not.
+    """
+    faults = (check(case, reply) for check in (_tangent, _register, _off_subject))
+    return verdict_of(gates(case, reply) or [fault for fault in faults if fault])
+
+
+def _tangent(case: Case, reply: Reply) -> str | None:
+    if case.complexity != "low" or case.prompt is None:
+        return None
+    deep = {found[:6] for found in _PHILOSOPHY.findall(fold(reply.text))}
+    if len(deep) >= 2 and not _PHILOSOPHY.search(fold(case.prompt)):
+        return "tangent: philosophy on a simple prompt"
+    return "tangent: a document on a simple prompt" if len(_MARKUP.findall(reply.text)) >= 2 else None
+
+
+def _register(case: Case, reply: Reply) -> str | None:
+    return "formal register to a friend" if formal(reply.text) and not any(map(formal, case.prompts)) else None
+
+
+def _off_subject(case: Case, reply: Reply) -> str | None:
+    """Longer answers share at least one stem with the prompt, or say one thing that the case expects."""
+    if case.complexity == "low" or case.prompt is None:
+        return None
+    folded = fold(reply.text)
+    expected = [*case.concepts, *(pattern for fact in case.facts for pattern in fact.any)]
+    if any(re.search(pattern, folded) for pattern in expected) or stems(case.prompt) & stems(reply.text):
+        return None
+    return "off the subject"
+
+
+def stems(text: str) -> frozenset[str]:
+    """The first five letters of the folded content words, function words left out."""
+    return frozenset(fold(word)[:5] for word in content_words(text) if len(fold(word)) > 3)
