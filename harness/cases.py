@@ -5,17 +5,20 @@ One JSON object a line in data/evals/<kind>.jsonl; the format is documented in d
 
 from __future__ import annotations
 
-import json
+import hashlib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
+
+from harness.jsonl import DataError, Row, at, parse, rows
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 
 Kind = Literal["conversation", "technical", "philosophy", "iterations", "persona", "multiturn", "emotion"]
 Complexity = Literal["low", "medium", "high"]
+Half = Literal["open", "sealed"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # Words in the visible answer (facts/turkish.md 5.2, m_len).
@@ -24,17 +27,13 @@ COMPLEXITY: dict[str, Complexity] = {"conversation": "low", "emotion": "low", "m
                                      "persona": "low", "technical": "medium", "philosophy": "high"}
 REQUIRED: dict[str, tuple[str, ...]] = {
     "conversation": ("prompt", "intent"),
-    "technical": ("prompt", "facts"),
+    "technical": ("prompt", "facts|options"),
     "philosophy": ("prompt", "concepts"),
     "iterations": ("prompt", "pair", "complexity"),
     "persona": ("prompt", "persona"),
     "multiturn": ("turns",),
     "emotion": ("prompt", "emotion", "polarity", "cause"),
 }
-
-
-class DataError(ValueError):
-    """A file of data/ is wrong: one line that names file, line, field and what was allowed."""
 
 
 def _pattern(value: str) -> str:
@@ -49,14 +48,7 @@ Pattern = Annotated[str, AfterValidator(_pattern)]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 
 
-class _Row(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-Row = TypeVar("Row", bound=_Row)
-
-
-class Fact(_Row):
+class Fact(Row):
     """One thing that a technical answer has to say. `any` are patterns on folded text; one hit is enough."""
 
     name: str
@@ -64,7 +56,7 @@ class Fact(_Row):
     critical: bool = False
 
 
-class Turn(_Row):
+class Turn(Row):
     """One user turn of a dialogue, and what the answer to it must and must not contain (folded text)."""
 
     user: Annotated[str, Field(min_length=1)]
@@ -73,7 +65,7 @@ class Turn(_Row):
     max_words: int | None = None
 
 
-class Case(_Row):
+class Case(Row):
     """A prompt, or a dialogue, with what is expected of the reply."""
 
     id: Slug
@@ -82,7 +74,7 @@ class Case(_Row):
     prompt: Annotated[str, Field(min_length=1)] | None = None
     turns: tuple[Turn, ...] = ()
     group: str = ""
-    half: Literal["open", "sealed"] = "open"
+    half: Half = "open"
     seen: bool = False
     complexity: Complexity = "low"
     words: tuple[int, int] = (1, 25)
@@ -92,6 +84,8 @@ class Case(_Row):
     echo_ok: bool = False
     contradict: tuple[Pattern, ...] = ()
     facts: tuple[Fact, ...] = ()
+    options: tuple[str, ...] = ()
+    answer: Literal["", "A", "B", "C", "D"] = ""
     concepts: tuple[Pattern, ...] = ()
     persona: Literal["opinion", "fact", "identity"] | None = None
     emotion: Literal["sadness", "joy", "anger", "fear", "loneliness", "loss"] | None = None
@@ -102,12 +96,23 @@ class Case(_Row):
     @model_validator(mode="before")
     @classmethod
     def _defaults(cls, row: Any) -> Any:
-        """Complexity follows the kind, the word window follows the complexity, a case is its own group."""
+        """Complexity follows the kind, the word window follows the complexity, a case is its own group.
+
+        Options are written with the right one first, and asked in an order that follows from the id.
+        """
         if isinstance(row, dict):
             row.setdefault("complexity", COMPLEXITY.get(str(row.get("kind")), "low"))
-            row.setdefault("words", WORDS.get(row["complexity"], (1, 25)))
+            row.setdefault("words", (1, 150) if row.get("options") else WORDS.get(row["complexity"], (1, 25)))
             row.setdefault("group", row.get("pair") or row.get("id", ""))
+            if row.get("options") and not row.get("answer"):
+                row |= _lettered(row)
         return row
+
+    @model_validator(mode="after")
+    def _four_options(self) -> Case:
+        if self.options and len(set(self.options)) != 4:
+            raise ValueError(f"{len(set(self.options))} different options; four are needed, the right one first")
+        return self
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -115,7 +120,14 @@ class Case(_Row):
         return (self.prompt,) if self.prompt is not None else tuple(turn.user for turn in self.turns)
 
 
-class Intent(_Row):
+def _lettered(row: dict[str, Any]) -> dict[str, Any]:
+    order = sorted(row["options"], key=lambda option: hashlib.sha256(f"{row.get('id')} {option}".encode()).digest())
+    asked = "\n".join(f"{letter}) {option}" for letter, option in zip("ABCD", order, strict=False))
+    answer = "ABCD"[order.index(row["options"][0])] if len(order) == 4 else ""
+    return {"prompt": f"{row.get('prompt')}\n{asked}", "options": tuple(order), "answer": answer}
+
+
+class Intent(Row):
     """What an everyday prompt asks for, and how answers to it look.
 
     `accept` and `contradict` are patterns on folded text; `examples` are good answers, for the similarity.
@@ -127,7 +139,7 @@ class Intent(_Row):
     examples: tuple[str, ...] = ()
 
 
-class Gold(_Row):
+class Gold(Row):
     """A reply written by a person, labelled good or bad: what scorers are certified with."""
 
     case: Slug
@@ -137,38 +149,38 @@ class Gold(_Row):
     held_out: bool = False
 
 
-def load_cases(kind: Kind, *, half: str = "open", data: Path | None = None) -> tuple[Case, ...]:
-    """The cases of one kind and one half, in the order of the file.
+def load_cases(kind: Kind, *, half: Half | None = "open", data: Path | None = None) -> tuple[Case, ...]:
+    """The cases of one kind and one half (None: both), in the order of the file.
 
     Raises DataError, naming file, line and field, for anything that the format does not allow.
     """
     path = (data or DATA) / "evals" / f"{kind}.jsonl"
     cases: list[Case] = []
     lines: dict[str, int] = {}
-    for number, row in _rows(path):
-        if missing := [name for name in REQUIRED[kind] if name not in row]:
-            raise DataError(f"{_at(path, number)}: field '{missing[0]}' is missing; a {kind} case needs "
+    for number, row in rows(path, hint=f"; the kinds are {', '.join(KINDS)}"):
+        if missing := [name for name in REQUIRED[kind] if not row.keys() & set(name.split("|"))]:
+            raise DataError(f"{at(path, number)}: field '{missing[0]}' is missing; a {kind} case needs "
                             f"{', '.join(('id', 'category', *REQUIRED[kind]))}")
-        case = _parse(Case, {"kind": kind, **row}, path, number)
+        case = parse(Case, {"kind": kind, **row}, path, number)
         if case.id in lines:
-            raise DataError(f"{_at(path, number)}: field 'id': '{case.id}' is taken by line {lines[case.id]}; "
+            raise DataError(f"{at(path, number)}: field 'id': '{case.id}' is taken by line {lines[case.id]}; "
                             "ids are unique in a file")
         lines[case.id] = number
         cases.append(case)
-    return tuple(case for case in cases if case.half == half)
+    return tuple(case for case in cases if half in (None, case.half))
 
 
 def load_intents(data: Path | None = None) -> dict[str, Intent]:
     """Every intent of data/evals/intents.jsonl by name. Raises DataError."""
     path = (data or DATA) / "evals" / "intents.jsonl"
-    intents = [_parse(Intent, row, path, number) for number, row in _rows(path)]
+    intents = [parse(Intent, row, path, number) for number, row in rows(path)]
     return {intent.intent: intent for intent in intents}
 
 
-def load_gold(kind: Kind, data: Path | None = None) -> tuple[Gold, ...]:
-    """The labelled replies of data/gold/<kind>.jsonl. Raises DataError."""
-    path = (data or DATA) / "gold" / f"{kind}.jsonl"
-    return tuple(_parse(Gold, row, path, number) for number, row in _rows(path))
+def load_gold(kind: Kind, data: Path | None = None, *, held_out: bool = False) -> tuple[Gold, ...]:
+    """The labelled replies of data/gold/<kind>.jsonl, or those of <kind>-held-out.jsonl. Raises DataError."""
+    path = (data or DATA) / "gold" / f"{kind}{'-held-out' if held_out else ''}.jsonl"
+    return tuple(parse(Gold, row, path, number) for number, row in rows(path))
 
 
 def check_files(data: Path | None = None) -> None:
@@ -195,43 +207,3 @@ def some_of_each(cases: tuple[Case, ...], most: int) -> tuple[Case, ...]:
     order = [groups[i] for i in range(rounds) for groups in by_category.values() if i < len(groups)]
     kept = set(order[:most])
     return tuple(case for case in cases if case.group in kept)
-
-
-def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; the kinds are {', '.join(KINDS)}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
-    rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            rows.append((number, _object(line, path, number)))
-    return rows
-
-
-def _object(line: str, path: Path, number: int) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{_at(path, number)}: not JSON at column {error.colno}: {error.msg}; "
-                        "a line holds one object") from None
-    if not isinstance(row, dict):
-        raise DataError(f"{_at(path, number)}: {type(row).__name__}, not an object; a line holds one object")
-    return row
-
-
-def _parse(cls: type[Row], row: dict[str, Any], path: Path, number: int) -> Row:
-    try:
-        return cls.model_validate(row)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "line"
-        known = f"; known fields: {', '.join(cls.model_fields)}" if first["type"] == "extra_forbidden" else ""
-        got = "" if first["type"] == "missing" else f" (got {str(first['input'])[:60]!r})"
-        raise DataError(f"{_at(path, number)}: field '{field}': {first['msg']}{got}{known}") from None
-
-
-def _at(path: Path, number: int) -> str:
-    return f"{path.parent.parent.name}/{path.parent.name}/{path.name}:{number}"

@@ -7,8 +7,8 @@ import re
 from harness.cases import Case, Fact
 from harness.engines import Reply
 from harness.gates import gates
-from harness.score import Outcome
-from harness.turkish import ends_finite, fold, prose, sentences, words
+from harness.score import Outcome, verdict_of
+from harness.turkish import clean, ends_finite, fold, prose, sentences, words
 
 ENOUGH = 0.75
 
@@ -24,8 +24,10 @@ def technical(case: Case, reply: Reply) -> Outcome:
     """Technical accuracy of one answer: 1 or 0; `facts` in the detail is the share of the facts that it states.
 
     Pass: gates, facts stated / facts >= .75 with every critical one, nothing contradicted, and sentences instead of
-    a list of keywords (facts/turkish.md 5.2, technical accuracy).
+    a list of keywords (facts/turkish.md 5.2, technical accuracy). Multiple choice: gates, and the right option named.
     """
+    if case.options:
+        return verdict_of(gates(case, reply) or _misread(case, reply.text))
     folded = [fold(sentence) for sentence in sentences(reply.text)]
     stated = {fact.name: states(fact, folded) for fact in case.facts}
     share = sum(stated.values()) / len(stated) if stated else 1.0
@@ -38,6 +40,34 @@ def technical(case: Case, reply: Reply) -> Outcome:
     if keywords_only(reply.text):
         reasons.append("a list of keywords")
     return Outcome(0.0 if reasons else 1.0, not reasons, tuple(reasons), {"facts": share})
+
+
+# "B)", "b şıkkı", "cevap B", or the reply begins with it: "B, çünkü ...".
+_LETTER = re.compile(
+    r"(?<![\w'])([A-Da-d])\)|\b([A-Da-d])(?:'\w+)?\s+(?i:ş[ıi]k|sik|seçene|secene)|"
+    r"(?i:cevap|cevab[ıi]|yan[ıi]t|do[gğ]rusu|do[gğ]ru olan|[sş][ıi]k)\s*[:=]?\s*\**([A-D])(?![\w])|(?:\A\W*|de[gğ]il\W+)([A-D])(?!\w)")
+
+
+def chosen(case: Case, text: str) -> str | None:
+    """The letter of the one option that the text names, by letter or in full; None for none or several.
+
+    "A değil, B" names B.
+    """
+    said = clean(text)
+    letters = {next(filter(None, hit.groups())).upper() for hit in _LETTER.finditer(said)
+               if not re.match(r"\W*\w*\W+de[gğ]il", said[hit.end():])}
+    if not letters:
+        folded = fold(said)
+        letters = {letter for letter, option in zip("ABCD", case.options, strict=True)
+                   if asserts(re.escape(fold(option)), folded)}
+    return letters.pop() if len(letters) == 1 else None
+
+
+def _misread(case: Case, text: str) -> list[str]:
+    found = chosen(case, text)
+    if found is None:
+        return ["names no option, or several"]
+    return [] if found == case.answer else [f"option {found}; {case.answer} is right"]
 
 
 def states(fact: Fact, folded: list[str]) -> bool:

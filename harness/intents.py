@@ -17,9 +17,10 @@ from pathlib import Path
 from rapidfuzz import fuzz
 
 from harness import cases
-from harness.cases import Case, DataError, Intent
+from harness.cases import Case, Intent
 from harness.engines import Reply
 from harness.gates import gates
+from harness.jsonl import DataError
 from harness.score import Outcome, verdict_of
 from harness.turkish import fold, prose, sentences, words
 

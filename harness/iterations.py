@@ -81,7 +81,7 @@ def quality(case: Case, reply: Reply) -> Outcome:
     """The reply's own check, by what the case expects of it: an intent, facts, concepts, or only the gates."""
     if case.intent is not None:
         return conversation(case, reply)
-    if case.facts:
+    if case.facts or case.options:
         return technical(case, reply)
     return depth(case, reply) if case.concepts else verdict_of(gates(case, reply))
 

@@ -11,8 +11,9 @@ import pytest
 
 from harness import ahead
 from harness.ask import Answer, Asker, Failed
-from harness.cases import Case, DataError, Kind
+from harness.cases import Case, Kind
 from harness.engines import Reply, RequestFailed, UnknownModel, Unreachable
+from harness.jsonl import DataError
 from harness.progress import Progress
 from harness.score import Check, Outcome
 from harness.session import Session

@@ -9,7 +9,6 @@ import pytest
 from harness.cases import (
     KINDS,
     Case,
-    DataError,
     Kind,
     check_files,
     load_cases,
@@ -17,6 +16,7 @@ from harness.cases import (
     load_intents,
     some_of_each,
 )
+from harness.jsonl import DataError
 from harness.turkish import fold
 
 

@@ -8,9 +8,10 @@ import pytest
 
 from harness import cases
 from harness.appropriateness import appropriateness, formal
-from harness.cases import Case, DataError
+from harness.cases import Case
 from harness.engines import Reply
 from harness.intents import conversation, denied_stems, similarity
+from harness.jsonl import DataError
 
 INTENTS = [
     {"intent": "ask", "accept": [r"\bsor\b", "dinliyor", "buyur"], "contradict": [r"\bsorma\b"],

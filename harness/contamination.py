@@ -1,0 +1,108 @@
+"""Contamination: text that is too close to a prompt of the eval set to be trained on.
+
+Too close is: the same after folding, rapidfuzz ratio >= 90, or eight words in a row in common (DESIGN.md section 4).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rapidfuzz import fuzz, process
+
+from harness import cases
+from harness.cases import KINDS, load_cases
+from harness.turkish import fold
+
+RATIO = 90
+N = 8
+
+
+@dataclass(frozen=True)
+class Text:
+    """A piece of text and where it stands: a case id, or `train/conversation.jsonl:12 id`."""
+
+    where: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """A text that is too close to a prompt, and by which of the three rules."""
+
+    prompt: Text
+    text: Text
+    rule: str
+
+    def __str__(self) -> str:
+        return f"{self.text.where}: {self.rule} as case '{self.prompt.where}': {self.text.text[:80]!r}"
+
+
+def bare(text: str) -> str:
+    """Folded words only; a text without words (emoji) stays as it is."""
+    return " ".join(re.sub(r"\W+", " ", fold(text)).split()) or "".join(text.split())
+
+
+def prompts(data: Path | None = None, *, seen: bool = False) -> list[Text]:
+    """Every user turn of the eval set, both halves; the ones tagged `seen` only if asked for. Raises DataError."""
+    found = []
+    for kind in KINDS:
+        if ((data or cases.DATA) / "evals" / f"{kind}.jsonl").is_file():
+            found += [Text(case.id, prompt) for case in load_cases(kind, half=None, data=data)
+                      for prompt in case.prompts if seen or not case.seen]
+    return found
+
+
+def overlaps(asked: Sequence[Text], texts: Sequence[Text]) -> list[Overlap]:
+    """Every text that is too close to one of the prompts, once, with the first rule that says so."""
+    if not asked or not texts:
+        return []
+    left, right = [bare(prompt.text) for prompt in asked], [bare(text.text) for text in texts]
+    grams = {gram: number for number, text in reversed(list(enumerate(left))) for gram in ngrams(text)}
+    found: dict[int, Overlap] = {}
+    for number, text in enumerate(right):
+        if hit := next((grams[gram] for gram in ngrams(text) if gram in grams), None):
+            found[number] = Overlap(asked[hit], texts[number], f"the same {N} words")
+    for one, other, score in close(left, right, RATIO):
+        rule = "the same" if left[one] == right[other] else f"{score} % alike"
+        if other not in found or rule == "the same":
+            found[other] = Overlap(asked[one], texts[other], rule)
+    return [found[number] for number in sorted(found)]
+
+
+def close(left: Sequence[str], right: Sequence[str], cutoff: int) -> Iterator[tuple[int, int, int]]:
+    """Pairs (index left, index right, ratio) with rapidfuzz ratio >= cutoff, in slices that fit the memory."""
+    for start in range(0, len(right), 4096):
+        scores = process.cdist(left, right[start:start + 4096], scorer=fuzz.ratio, score_cutoff=cutoff,
+                               dtype=np.uint8, workers=-1)
+        for one, other in np.argwhere(scores):
+            yield int(one), start + int(other), int(scores[one, other])
+
+
+def ngrams(text: str) -> list[str]:
+    """The runs of eight words of a bare text."""
+    words = text.split()
+    return [" ".join(words[start:start + N]) for start in range(len(words) - N + 1)]
+
+
+def training_texts(data: Path | None = None) -> list[Text]:
+    """Every prompt, user turn and reply of data/train/*.jsonl, read without their schema. Raises OSError, ValueError."""
+    found = []
+    for path in sorted(((data or cases.DATA) / "train").glob("*.jsonl")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            if line.strip():
+                row = json.loads(line)
+                where = f"train/{path.name}:{number} {row.get('id', '')}".strip()
+                found += [Text(where, text) for text in _texts(row)]
+    return found
+
+
+def _texts(row: dict[str, Any]) -> list[str]:
+    turns = row.get("turns", [])
+    return [*row.get("prompts", []), *(reply["text"] for reply in row.get("replies", [])),
+            *(turn["user"] for turn in turns), *(turn["text"] for turn in turns)]
