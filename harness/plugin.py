@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from harness import ahead, cases, records
 from harness.engines import RequestFailed, UnknownModel, Unreachable
+from harness.jsonl import DataError
 from harness.measure import Measure
 from harness.progress import Progress
 from harness.session import NotWritable, Session, Settings, Target, claim, resolve, run_folder
@@ -68,7 +69,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     except (Unreachable, RequestFailed) as error:
         print(error, file=sys.stderr)
         return NOT_MEASURED
-    except (UnknownModel, cases.DataError) as error:
+    except (UnknownModel, DataError) as error:
         raise pytest.UsageError(str(error)) from None
     if not config.option.collectonly:
         ahead.start()

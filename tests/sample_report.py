@@ -35,7 +35,7 @@ MIDDLE = ("python'da list ile tuple farkı ne", "rest api ne demek", "git rebase
 def sample(*, model: str = "jessy-v2", run: str = "20261122T203000Z-1a2b3c", cases: int = 66, skill: float = 0.4,
            seed: int = 7, **changes: Any) -> Json:
     """A report of `cases` everyday prompts, a third as many technical and as many deep ones; `skill` is the share right."""
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     replies: Json = {}
     for index in range(cases):
         category = list(PROMPTS)[index % len(PROMPTS)]

@@ -44,7 +44,7 @@ def test_exact_bound_first_clears_ninety_percent_where_the_facts_say(passed: int
 
 @pytest.mark.parametrize("n", [10, 59, 73, 150, 400])
 def test_quantile_interval_is_scipys(n: int) -> None:
-    values = [random.Random(n).expovariate(1) for _ in range(n)]  # noqa: S311
+    values = [random.Random(n).expovariate(1) for _ in range(n)]
     expected: Any = quantile_test(values, q=1.0, p=0.95).confidence_interval(0.95)
     found = stats.quantile(values, 0.95)
     assert found.low == pytest.approx(expected.low) if found.low is not None else expected.low != expected.low

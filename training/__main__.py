@@ -1,0 +1,73 @@
+"""python -m training STAGE: how a candidate is made, a stage at a time."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from harness.fetch import FetchFailed
+from harness.jsonl import DataError
+from training.check import problems
+from training.entries import CATEGORIES, Entry, load_entries
+from training.recipe import Recipe, RecipeError, load_recipe
+
+SHOWN = 40
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one stage. Returns the exit code: 0 done, 1 the data is not fit, 4 bad input."""
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    stages = parser.add_subparsers(dest="stage", required=True)
+    dataset = stages.add_parser("dataset", help="training entries -> rows of a recipe, with a manifest and a page")
+    dataset.add_argument("recipe", nargs="?", default="jessy-v2", help="a TOML file, or the name of one in training/recipes")
+    dataset.add_argument("--check", action="store_true", help="only validate the training text")
+    dataset.add_argument("--data", type=Path, default=None, help="another data folder")
+    dataset.add_argument("--runs", type=Path, default=Path("runs"), help="where the stages leave what they make")
+    given = parser.parse_args(arguments)
+    try:
+        entries = load_entries(given.data)
+        return check(entries, given.data) if given.check else build(load_recipe(given.recipe), entries, given)
+    except (DataError, RecipeError, FetchFailed, OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 4
+
+
+def check(entries: tuple[Entry, ...], data: Path | None) -> int:
+    """Print the table and every problem."""
+    found = problems(entries, data)
+    print(f"{'category':14}{'entries':>8}{'prompts':>9}{'replies':>9}")
+    for category in CATEGORIES:
+        of = [entry for entry in entries if entry.category == category]
+        print(f"{category:14}{len(of):8}{sum(len(entry.said) for entry in of):9}{sum(len(entry.answers) for entry in of):9}")
+    for problem in found[:SHOWN]:
+        print(problem)
+    if len(found) > SHOWN:
+        print(f"... and {len(found) - SHOWN} more")
+    kinds = Counter("contamination" if line.startswith("contamination") else "other" for line in found)
+    print(f"{len(found)} problems, {kinds['contamination']} of them contamination" if found else
+          "sound: schema, counts, bands, replies, language, duplicates, personal data, profanity; contamination 0")
+    return 1 if found else 0
+
+
+def build(recipe: Recipe, entries: tuple[Entry, ...], given: Any) -> int:
+    """Make the rows of a recipe and print what they are."""
+    from training.base import base_gguf
+    from training.dataset import build as build_dataset
+    from training.tokenizer import read_chat
+
+    made = build_dataset(recipe, entries, read_chat(base_gguf(recipe.base)), given.runs, given.data)
+    for part in ("train", "valid"):
+        rows = made[part]
+        print(f"{part}: {rows['distinct']} distinct rows of {made['entries'][part]} entries, {rows['tokens']} tokens "
+              f"({rows['supervised_tokens']} supervised), {rows['unsupervised']} with nothing supervised")
+    print(f"removed: {made['duplicates_removed']} duplicates, {made['contaminated_removed']} too close to an eval prompt, "
+          f"{made['too_long_removed']} longer than {recipe.dataset.max_tokens} tokens")
+    print(given.runs / recipe.name / "dataset" / "manifest.json")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

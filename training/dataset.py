@@ -1,0 +1,216 @@
+"""From entries to rows: noise, balance, split, tokens.
+
+    python -m training dataset RECIPE
+
+Leaves runs/<recipe>/dataset/{train.jsonl, valid.jsonl, report.html, manifest.json}, the manifest last: where it is,
+the stage is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rapidfuzz import fuzz, process
+
+from harness.contamination import RATIO, Text, bare, ngrams, prompts
+from harness.files import write_text
+from training.entries import Answer, Category, Entry
+from training.noise import noisy
+from training.recipe import Dataset, Recipe
+from training.tokenizer import Chat, Message
+
+# So many tries in a row that gave nothing new, and an entry has no more to give.
+PATIENCE = 60
+BINS = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training row. Supervised is the last message, thinking and answer; what came before is context."""
+
+    entry: str
+    category: Category
+    subcategory: str
+    complexity: str
+    messages: tuple[Message, ...]
+    tokens: int = 0
+    supervised: int = 0
+
+    @property
+    def user(self) -> str:
+        """The last thing that the user says."""
+        return self.messages[-2]["content"]
+
+
+@dataclass
+class Refused:
+    """Rows that were made and not taken."""
+
+    duplicates: int = 0
+    contaminated: int = 0
+    too_long: int = 0
+
+
+def completion(answer: Answer) -> str:
+    """The format that training teaches and evals read: thinking in tags, then the answer."""
+    return f"<think>\n{answer.thinking}\n</think>\n{answer.text}"
+
+
+def split(entries: Sequence[Entry], valid: float, seed: int) -> tuple[list[Entry], list[Entry]]:
+    """(train, valid) by entry, `valid` of every category, at least one where it has two; the same for a seed."""
+    held: set[str] = set()
+    by_category: dict[str, list[str]] = defaultdict(list)
+    for entry in entries:
+        by_category[entry.category].append(entry.id)
+    for category, ids in by_category.items():
+        random.Random(f"{seed} split {category}").shuffle(ids)
+        held.update(ids[:max(1, round(len(ids) * valid)) if len(ids) > 1 else 0])
+    return [entry for entry in entries if entry.id not in held], [entry for entry in entries if entry.id in held]
+
+
+def expand(entries: Sequence[Entry], recipe: Dataset, rows: int, *, chat: Chat, asked: Sequence[Text], refused: Refused,
+           seed: str) -> list[Row]:
+    """About `rows` distinct rows: categories by the recipe's weights, entries of a category in turn.
+
+    A category that runs out of distinct rows gives fewer. Whatever is too close to an eval prompt is refused.
+    """
+    quotas = _quotas(entries, recipe, rows)
+    guard, taken, made = _Guard(asked), set[str](), list[Row]()
+    for category, quota in quotas.items():
+        sources = [_variants(entry, recipe, random.Random(f"{seed} {entry.id}")) for entry in entries if entry.category == category]
+        tries = [0] * len(sources)
+        wanted = len(made) + quota
+        while len(made) < wanted and (alive := [i for i, spent in enumerate(tries) if spent < PATIENCE]):
+            for i in alive:
+                row = next(sources[i])
+                key = json.dumps(row.messages, ensure_ascii=False)
+                tries[i] += 1
+                if key in taken:
+                    refused.duplicates += 1
+                elif guard.too_close(row.user):
+                    refused.contaminated += 1
+                elif (measured := _measured(row, chat)).tokens > recipe.max_tokens:
+                    refused.too_long += 1
+                elif len(made) < wanted:
+                    taken.add(key)
+                    made.append(measured)
+                    tries[i] = 0
+    random.Random(f"{seed} order").shuffle(made)
+    return made
+
+
+def _measured(row: Row, chat: Chat) -> Row:
+    ids, before = chat.row(row.messages)
+    return replace(row, tokens=len(ids), supervised=len(ids) - before)
+
+
+def _quotas(entries: Iterable[Entry], recipe: Dataset, rows: int) -> dict[Category, int]:
+    present = {entry.category for entry in entries}
+    weights = {name: weight for name, weight in recipe.weights.items() if name in present and weight > 0}
+    return {name: round(rows * weight / sum(weights.values())) for name, weight in weights.items()}
+
+
+def _variants(entry: Entry, recipe: Dataset, rng: random.Random) -> Iterator[Row]:
+    """Without end: plain and noisy ways of the entry, every prompt and every reply in turn."""
+    gentle = entry.category in ("technical", "philosophy") or "english" in entry.tags
+    answered = list(_plain(entry))
+    rng.shuffle(answered)
+    while True:
+        for users, earlier, answer in answered:
+            mistyped = rng.random() < recipe.noise
+            said = [noisy(user, rng, gentle=gentle) if mistyped else user for user in users]
+            yield Row(entry.id, entry.category, entry.subcategory, entry.complexity, _messages(recipe.system, said, earlier, answer))
+
+
+def _plain(entry: Entry) -> Iterator[tuple[list[str], list[str], Answer]]:
+    """(user turns, earlier replies, answer): each prompt with each reply, or each beginning of a dialogue."""
+    for prompt in entry.prompts:
+        for reply in entry.replies:
+            yield [prompt], [], reply
+    for n, turn in enumerate(entry.turns, start=1):
+        yield [other.user for other in entry.turns[:n]], [other.text for other in entry.turns[:n - 1]], turn
+
+
+def _messages(system: str, users: Sequence[str], earlier: Sequence[str], answer: Answer) -> tuple[Message, ...]:
+    """Earlier replies stand without their thinking, as a server sends them back."""
+    messages = [{"role": "system", "content": system}] if system else []
+    for user, said in zip(users, [*earlier, completion(answer)], strict=True):
+        messages += [{"role": "user", "content": user}, {"role": "assistant", "content": said}]
+    return tuple(messages)
+
+
+class _Guard:
+    """Whether a text is too close to any prompt of the eval set (harness/contamination.py, one text at a time)."""
+
+    def __init__(self, asked: Sequence[Text]) -> None:
+        self._asked = [bare(prompt.text) for prompt in asked]
+        self._exact = set(self._asked)
+        self._grams = {gram for text in self._asked for gram in ngrams(text)}
+        self._known: dict[str, bool] = {}
+
+    def too_close(self, text: str) -> bool:
+        key = bare(text)
+        if key not in self._known:
+            self._known[key] = key in self._exact or not self._grams.isdisjoint(ngrams(key)) or process.extractOne(
+                key, self._asked, scorer=fuzz.ratio, score_cutoff=RATIO) is not None
+        return self._known[key]
+
+
+def build(recipe: Recipe, entries: Sequence[Entry], chat: Chat, runs: Path, data: Path | None = None) -> dict[str, Any]:
+    """Write the data set of a recipe and return its manifest. Raises DataError, OSError."""
+    from training.page import render
+
+    folder = runs / recipe.name / "dataset"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").unlink(missing_ok=True)
+    asked, refused, settings = prompts(data), Refused(), recipe.dataset
+    parts = dict(zip(("train", "valid"), split(entries, settings.valid, settings.seed), strict=True))
+    sizes = {"train": settings.rows, "valid": round(settings.rows * settings.valid)}
+    made = {name: expand(part, settings, sizes[name], chat=chat, asked=asked, refused=refused, seed=f"{settings.seed} {name}")
+            for name, part in parts.items()}
+    digests = {}
+    for name, rows in made.items():
+        text = "".join(json.dumps({"messages": row.messages, "entry": row.entry}, ensure_ascii=False) + "\n" for row in rows)
+        digests[name] = hashlib.sha256(text.encode()).hexdigest()
+        write_text(folder / f"{name}.jsonl", text)
+    manifest = {
+        "recipe": recipe.name, "base": recipe.base, "dataset": asdict(settings),
+        "digest": hashlib.sha256("".join(digests.values()).encode()).hexdigest(), "files": digests,
+        "entries": {name: len(part) for name, part in parts.items()},
+        "duplicates_removed": refused.duplicates, "contaminated_removed": refused.contaminated,
+        "too_long_removed": refused.too_long} | {name: _describe(rows) for name, rows in made.items()}
+    write_text(folder / "report.html", render(manifest, made))
+    write_text(folder / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
+    return manifest
+
+
+def _describe(rows: Sequence[Row]) -> dict[str, Any]:
+    """Counts and tokens of one half. No row is ever truncated: too long ones are removed."""
+    tokens = np.array([row.tokens for row in rows] or [0])
+    edges = [0, *BINS, 10**9]
+    by_length = {f"<= {high}": int(((tokens > low) & (tokens <= high)).sum()) for low, high in pairwise(edges)}
+    by_category: Counter[str] = Counter()
+    for row in rows:
+        by_category[row.category] += row.tokens
+    return {
+        "rows": len(rows), "distinct": len({json.dumps(row.messages, ensure_ascii=False) for row in rows}),
+        "prompts": len({row.user for row in rows}), "unsupervised": sum(row.supervised < 1 for row in rows),
+        "tokens": int(tokens.sum()), "supervised_tokens": sum(row.supervised for row in rows),
+        "percentiles": {str(p): int(np.percentile(tokens, p)) for p in (50, 90, 99, 100)},
+        "histogram": {name: count for name, count in by_length.items() if count},
+        "tokens_by_category": dict(by_category.most_common()),
+        "by_category": _counted(row.category for row in rows), "by_complexity": _counted(row.complexity for row in rows),
+        "by_subcategory": _counted(f"{row.category}: {row.subcategory}" for row in rows)}
+
+
+def _counted(names: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(names).most_common())
