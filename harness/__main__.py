@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from harness.fetch import FetchFailed, fetch
 
@@ -13,13 +14,38 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m harness", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("fetch", help="fetch the embedded default base, SmolLM2-135M-Instruct, into models/smollm2")
-    parser.parse_args(arguments)
+    cases = commands.add_parser("cases", help="the eval set: a table, and with --check whether it is sound")
+    cases.add_argument("--check", action="store_true", help="list what is wrong, and exit with 1 if anything is")
+    cases.add_argument("--data", type=Path, default=None, help="another data folder")
+    given = parser.parse_args(arguments)
+    return _cases(given.data, check=given.check) if given.command == "cases" else _fetch()
+
+
+def _fetch() -> int:
     try:
         print(fetch())
     except FetchFailed as error:
         print(error, file=sys.stderr)
         return 3
     return 0
+
+
+def _cases(data: Path | None, *, check: bool) -> int:
+    from harness.jsonl import DataError
+    from harness.validate import validate
+
+    try:
+        report = validate(data)
+    except (DataError, OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 4
+    head = ("kind", "cases", "open", "sealed", "categories", "groups", "gold", "held out")
+    for row in (head, *report.rows):
+        print(f"{row[0]:14}" + "".join(f"{value:>11}" for value in row[1:]))
+    if check:
+        print("\n".join(report.problems) if report.problems else
+              "sound: schema, counts, split, near-duplicates, gold; contamination 0")
+    return 1 if check and report.problems else 0
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ _VOWELS = "aeıioöuü"
 _FIXED = re.compile(r"```.*?```|`[^`]*`|\"[^\"]*\"|https?://\S+|\S*[\d_/&<>(){}\[\]=:.]\S+|\S*\d\S*|\b\w*[a-zçğıöşü][A-Z]\w*|\S+['’]\S+", re.S)
 _WORD = re.compile(r"[^\W\d_]{4,}")
 _LETTERS = re.compile(r"[^\W\d_]{2,}")
+_TURKISH = re.compile("[çğışöüÇĞİŞÖÜ]")
 _BEFORE = ("kanka ", "ya ", "abi ", "kanka ya ", "jessy ", "knk ", "be kanka ", "hey ", "bak kanka ")
 _AFTER = (" kanka", " ya", " be", " abi", " jessy", " knk", " kanka ya", " yaa", " kankam")
 _ADDRESS = re.compile(r"\b(?:kanka\w*|knk|abi|ya|be|jessy|dostum|hey|yaa+)\b", re.I)
@@ -33,7 +34,12 @@ def ascii_only(text: str, rng: random.Random) -> str:
 
 def lower(text: str, rng: random.Random) -> str:
     """No capitals."""
-    return _free(text, tr_lower)
+    return _free(text, small)
+
+
+def small(text: str) -> str:
+    """Lower case: Turkish where the text has Turkish letters, else as a keyboard without them writes Istanbul."""
+    return tr_lower(text) if _TURKISH.search(text) else text.lower()
 
 
 def capitals(text: str, rng: random.Random) -> str:
@@ -93,7 +99,7 @@ def address(text: str, rng: random.Random) -> str:
     if rng.random() < 0.5:
         first = text[:1]
         keep = len(text) > 1 and text[1].isupper()
-        return rng.choice(_BEFORE) + (first if keep else tr_lower(first)) + text[1:]
+        return rng.choice(_BEFORE) + (first if keep or not _TURKISH.search(text) else tr_lower(first)) + text[1:]
     bare = text.rstrip("?!. ")
     return bare + rng.choice(_AFTER) + text[len(bare):].strip()
 
