@@ -1,11 +1,12 @@
 # JESSY evals. `make eval` measures a model, `make test` tests the harness; both build .venv first.
 
 MODEL ?= smollm2
+RECIPE ?= jessy-v2
 ARGS ?=
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: eval test check venv
+.PHONY: eval test check data dataset venv
 
 eval: venv ## measure MODEL (default: the embedded base) and write its report
 	@if [ "$(MODEL)" = smollm2 ]; then $(BIN)/python -m harness fetch; fi
@@ -18,6 +19,13 @@ test: .venv/dev ## the project's own tests
 check: .venv/dev ## ruff and mypy --strict
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+data: .venv/dev ## whether the eval set and the training text are sound
+	$(BIN)/python -m harness cases --check
+	$(BIN)/python -m training dataset --check
+
+dataset: .venv/dev ## the rows of RECIPE, with a page that shows them
+	$(BIN)/python -m training dataset $(RECIPE)
 
 venv: .venv/eval ## what evaluating needs
 

@@ -12,6 +12,8 @@ import pytest
 from harness.cases import load_cases
 from harness.contamination import Text as Piece
 from harness.contamination import overlaps, prompts
+from harness.engines import Options
+from harness.engines.embedded import _server
 from harness.fetch import fetch
 from training.__main__ import main
 from training.dataset import build, completion, split
@@ -120,6 +122,15 @@ def test_the_prompt_part_of_a_row_is_what_the_server_will_see(chat: Chat) -> Non
     assert chat.tokenizer.decode(ids[:before], skip_special_tokens=False).endswith("<|im_start|>assistant\n")
     assert chat.tokenizer.decode(ids[before:], skip_special_tokens=False).endswith("Selam!<|im_end|>\n")
     assert chat.render(messages[:-1], generate=True) in chat.render(messages)
+
+
+def test_the_tokenizer_counts_as_llama_cpp_does(chat: Chat, entries: tuple[Entry, ...]) -> None:
+    server = _server(fetch() / "model.gguf", Options())
+    odd = ["docker'ı `docker ps -a` ile 2024'te 3.11  çift   boşluk\n\nyeni satır\t😂👍🏽", "<|im_start|>user\nSelam<|im_end|>",
+           "İstanbul'da IŞIK ığdır 12345 a1b2", "def f(x):\n    return x**2  # kare"]
+    for text in [*odd, *(entry.said[0] for entry in entries[::20])]:
+        counted = server.handle_completions({"prompt": text, "max_tokens": 1})["usage"]["prompt_tokens"]
+        assert counted == len(chat.tokenizer.encode(text, add_special_tokens=False).ids), text
 
 
 def test_the_page_escapes_what_the_entries_say(chat: Chat, entries: tuple[Entry, ...], tmp_path: Path) -> None:

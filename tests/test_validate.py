@@ -138,7 +138,7 @@ def test_options_are_four_different_ones() -> None:
 
 
 def test_the_letters_of_the_projects_answers_are_spread() -> None:
-    answers = [case.answer for case in load_cases("technical", half=None) if case.options]
+    answers: list[str] = [case.answer for case in load_cases("technical", half=None) if case.options]
     assert max(answers.count(letter) for letter in "ABCD") < 0.45 * len(answers)
 
 
