@@ -17,7 +17,7 @@ _PHILOSOPHY = re.compile(
 _MARKUP = re.compile(r"^\s*(?:#{1,6}\s|[-*•]\s|\d+[.)]\s)", re.M)
 # siz-forms and office Turkish. A reply may open with "Efendim?": that is how a friend answers a call.
 _SIZ = re.compile(
-    r"\b(?:siz|sizi|size|sizin|sizden|sizinle|sizce|sizler\w*|sayin|buyurun\w*)\b|(?<!\A)\befendim\b"
+    r"(?<!')\b(?:siz|sizi|size|sizin|sizden|sizinle|sizce|sizler\w*|sayin|buyurun\w*)\b|(?<!\A)\befendim\b"
     r"|\b\w{3,}y?[iu]n[iu]z(?:[iuae]|[dt][ae]n?|[iu]n)?\b|\b\w+m[ae]kt[ae](?:d[iu]r|y[iu]z|y[iu]m)\w*")
 
 

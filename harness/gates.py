@@ -46,6 +46,7 @@ _NUMERAL = frozenset(["saat", "on", "yirmi", "otuz", "yuzde", "bir", "gunde", "n
 _QUESTION = frozenset(["mi", "misin", "mu", "musun", "miyim", "muyum"])
 _INFORMAL = re.compile(r"\bb(?:i|ir) ?se?[yi]\b|\bbis(?:i|ey|iy)\b")
 _CLITIC = frozenset(["mi", "misin", "musun", "miyim", "muyum", "miyiz", "muyuz", "da", "gibi", "icin", "kadar", "ile"])
+_CODE = re.compile(r"`[^`\n]+`")
 # Begins small, has a full stop before a small letter, and a capital in the middle: the marks of a shuffle.
 _HEAP = re.compile(
     r"\A(?=[^\W\d_A-ZÇĞİÖŞÜ])(?=.*[^\W\d_][.!?] [a-zçğıöşü])(?=.*[^.!?\s] [A-ZÇĞİÖŞÜ][a-zçğıöşü])", re.S)
@@ -141,9 +142,9 @@ def mojibake(case: Case, reply: Reply) -> str | None:
 
 def word_order(case: Case, reply: Reply) -> str | None:
     """A11, A15: stops in the middle of a sentence, or is words in a heap."""
-    text = prose(reply.text).strip()
+    text = prose(_CODE.sub("kod", reply.text)).strip()  # "`x` ile başla" does not begin with ile
     tokens = words(fold(text))
-    if not tokens:
+    if not words(prose(reply.text)):
         return None
     dangling = tokens[-1] in _DANGLING or (tokens[-1] == "bir" and not _NUMERAL.intersection(tokens[-2:-1]))
     if text[-1] in ",;-(" or (dangling and text[-1].isalnum()):

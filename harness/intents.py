@@ -29,6 +29,8 @@ TAU = 0.30
 # A single word shares its letters with too many others ("anladım", "adım").
 ONE_WORD = 0.70
 MOST_INTENTS = 2
+# Below this cosine with the examples of an intent, a pattern that matches in a clause is a coincidence.
+CORROBORATED = 0.20
 # So many in the whole reply are a list, however few commas it has.
 MOST_IN_ALL = 4
 # Said to anybody at any time: no evidence of what an answer is about.
@@ -112,12 +114,21 @@ def _stuffed(library: Library, intent: str, folded: str) -> list[str]:
 
 
 def _clauses(library: Library, folded: str) -> list[frozenset[str]]:
-    """The intents of every clause that has any. A pattern belongs to the clause where its match ends."""
-    ends = [match.start() for match in _CLAUSE.finditer(folded)]
+    """The intents of every clause that has any. A pattern belongs to the clause where its match ends.
+
+    With seventy intents a word or two of some pattern stands in nearly every sentence, so the clause must also be
+    like an example of the intent, or of one that shares answers with it.
+    """
+    ends, pieces = [match.start() for match in _CLAUSE.finditer(folded)], _CLAUSE.split(folded)
     found: dict[int, set[str]] = defaultdict(set)
     for _, end, name in _spans(library, folded):
         found[bisect_left(ends, end)].add(name)
-    return [frozenset(names) for names in found.values()]
+    served = []
+    for number, names in found.items():
+        alike = _similarities(cases.DATA, pieces[number].strip())
+        served.append(frozenset(name for name in names
+                                if max(alike[other] for other in library.known[name].siblings | {name}) >= CORROBORATED))
+    return [names for names in served if names]
 
 
 def _in_all(library: Library, home: frozenset[str], folded: str) -> int:

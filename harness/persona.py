@@ -7,7 +7,7 @@ import re
 from harness.appropriateness import formal
 from harness.cases import Case
 from harness.engines import Reply
-from harness.facts import keywords_only, states
+from harness.facts import contradicted, keywords_only, states
 from harness.gates import gates, window
 from harness.intents import misses
 from harness.score import Outcome
@@ -110,6 +110,8 @@ def _beside_the_point(case: Case, text: str) -> list[str]:
     reasons = misses(case, text)
     if case.facts and (keywords_only(text) or not any(states(fact, folded) for fact in case.facts)):
         reasons.append("off the subject")
+    if not case.intent and (wrong := contradicted(case, folded)):
+        reasons.append(f"contradicts: '{wrong}'")
     if case.concepts and not any(re.search(concept, " ".join(folded)) for concept in case.concepts):
         reasons.append("off the subject")
     if not (case.intent or case.facts or case.concepts) and _only_markers(text):
