@@ -91,6 +91,9 @@ _AZERI = re.compile(
     r"|vaxt\w*|haq\w*|qar\w+|qal\w+|qo\w+|menim|mene|men|nece\w*|ucun|deyil\w*|eliyir\w*|komek\w*|zehmet\w*"
     r"|sual\w*|edir\w*|gedir\w*|hemise|indi|cunki|yaxin\w*|axsam\w*|baxi\w+|sabahin|beli")
 
+# Letters that Turkish spelling does not put together, folded.
+_FOREIGN = re.compile(r"[qwx]|[ctspk]h|ck|sch|oo|ee|ie|ei\b|ou|gh|tz|\b(?:st|sp|pr)[^aeiou]|[bcdfgkpt]{3}")
+
 # A predicate at the end of a sentence, folded: person and tense endings, copula, var/yok/değil.
 _FINITE = re.compile(
     r"\w{2,}(?:[iu]yo(?:r\w*|m|n|z|lar)?|[ae]c[ae][kg]\w*|(?<!ge)c[ae][mnz]|m[iu]s(?:[iu]m|t[iu]\w*|s[iu]n"
@@ -235,7 +238,9 @@ def _long(content: list[str], folded: list[str]) -> str | None:
         votes.append(_langdetect(text) == "tr")
     if sum(votes) >= 2 or chance["tr"] >= 0.8 or (chance["tr"] >= 0.2 and turkish >= 0.5):
         return None
-    if len(content) < 12 and chance["tr"] >= 0.5 and chance["en"] < 0.1 and turkish > 0.1:
+    # lingua tells short Turkish from Azerbaijani by a hair: without a word that only Azerbaijani has, Turkish it is.
+    if len(content) < 12 and chance["tr"] >= 0.3 and chance["en"] < 0.35 and not any(
+            _AZERI.fullmatch(word) or _FOREIGN.search(word) for word in folded):
         return None
     return f"not Turkish: {_NAMES[max(chance, key=lambda language: chance[language])]}"
 
