@@ -158,12 +158,12 @@ def _heap(known: Known, folded: str) -> list[str]:
 # konuşmasını; nor a noun that looks like one: tamam.
 _NEGATIVE = re.compile(
     r"\b(?!(?:tamam|hamam|namaz|sinema|domates)\w*)(\w{2,}?)(?:m[iu]yo\w*"
-    r"|m[ae](?:m|z\w*|d[iu]\w*|y[ae]c\w*|y[iu](?:n|n[iu]z|p)|m[iu]s\w*|s[iu]n(?:l[ae]r)?)"
+    r"|m[ae](?:m|z(?!s[ae])\w*|d[iu]\w*|y[ae]c\w*|y[iu](?:n|n[iu]z|p)|m[iu]s\w*|s[iu]n(?:l[ae]r)?)"
     r"|m[ae](?=\s*(?:[.!?,;…]|$|kanka\b|ya\b|bana\b|artik\b|be\b|sakin\b)))(?!\w)")
 _DENIAL = re.compile(r"\b(\w{3,}) (?:degil|yok)\w*")
 _IDIOMS = re.compile(
     r"\bkusura bakma\w*|merak etme\w*|dert etme\w*|cekinme\w*|utanma\w*|sorma gitsin|uzulme\w*|hic durma"
-    r"|korkma\w*|acele etme\w*|bos verme\w*|sikma\w* canini|canini sikma\w*|(?:sorun|sikinti|problem|dert"
+    r"|korkma\w*|acele (?:etme\w*|yok)|kimse \w+[ae]m[ae]z\w*|bos verme\w*|sikma\w* canini|canini sikma\w*|(?:sorun|sikinti|problem|dert"
     r"|onemli|fena|kotu|bir sey|bisey) (?:degil|yok)\w*|fark etmez|sadece [^.,!?]* degil|olmaz olur mu|degil m[iu]\b"
     r"|[dt][ae]n \w+[iu] yok\b")
 # "Bilmem mi!", "o tatlı krizi yok mu": a negative with the question particle says yes.

@@ -87,9 +87,9 @@ _ENGLISH_PAIRS = re.compile(
     r"\b(?:(?:is|as|in|of|to) (?:an?|the)|are the|i am|i'm|you are|no problem|well done)\b")
 # Azerbaijani written in ASCII: q and x stems, -yir-, -irem: shapes that Turkish spelling does not have.
 _AZERI = re.compile(
-    r"\w{2,}[ae]yir\w*|(?!hatiram)\w{2,}[iu]r[ae]m|\w+m[ae]q|\w*xs[iu]\w*|cox\w*|yox\w*|xos\w*|xey[ri]\w*"
+    r"\w{2,}[ae]yir\w*|(?!hatiram)\w{2,}[iu]r[ae]m|\w+m[ae]q|\w{2,}m[iu]s[ae]m|\w{3,}(?<!cl)[iu]b|\w{4,}[iu]r[iu]k|\w*xs[iu]\w*|cox\w*|yox\w*|xos\w*|xey[ri]\w*"
     r"|vaxt\w*|haq\w*|qar\w+|qal\w+|qo\w+|menim|mene|men|nece\w*|ucun|deyil\w*|eliyir\w*|komek\w*|zehmet\w*"
-    r"|sual\w*|edir\w*|gedir\w*|hemise|indi|cunki|yaxin\w*|axsam\w*|baxi\w+|sabahin|beli")
+    r"|sual\w*|edir\w*|gedir\w*|hemise|cunki|yaxin\w*|axsam\w*|baxi\w+|beli")
 
 # Letters that Turkish spelling does not put together, folded.
 _FOREIGN = re.compile(r"[qwx]|[ctspk]h|ck|sch|oo|ee|ie|ei\b|ou|gh|tz|\b(?:st|sp|pr)[^aeiou]|[bcdfgkpt]{3}")
@@ -239,7 +239,7 @@ def _long(content: list[str], folded: list[str]) -> str | None:
     if sum(votes) >= 2 or chance["tr"] >= 0.8 or (chance["tr"] >= 0.2 and turkish >= 0.5):
         return None
     # lingua tells short Turkish from Azerbaijani by a hair: without a word that only Azerbaijani has, Turkish it is.
-    if len(content) < 12 and chance["tr"] >= 0.3 and chance["en"] < 0.35 and not any(
+    if len(content) < 12 and max(chance["tr"] / 0.3, turkish / 0.5) >= 1 and chance["en"] < 0.35 and not any(
             _AZERI.fullmatch(word) or _FOREIGN.search(word) for word in folded):
         return None
     return f"not Turkish: {_NAMES[max(chance, key=lambda language: chance[language])]}"

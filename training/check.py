@@ -39,6 +39,7 @@ LEAST: dict[Category, tuple[int, int]] = {
     "conversation": (8, 3), "technical": (3, 1), "philosophy": (3, 1), "iteration": (4, 1), "identity": (5, 2), "emotion": (4, 2)}
 DIFFICULTY = {"low": "kolay", "medium": "orta", "high": "zor"}
 CASUAL_WORDS = (2, 14)
+LOW_WORDS = (1, 30)
 TURNS = (2, 6)
 _KINDS: dict[str, Kind] = {"technical": "technical", "philosophy": "philosophy", "emotion": "emotion"}
 _WINDOWS = {"emotion": (5, 60), "multi-turn": (1, 60), "identity": (1, 40)}
@@ -80,8 +81,9 @@ def _faults(entry: Entry, data: Path | None) -> Iterator[str]:
         return
     for said in entry.said:
         yield from _text(said, profane="insult" in (entry.intent or "", *entry.tags))
-    # A mistyped prompt of three words tells no detector its language: alone only the longer ones are judged.
-    for said in (*(said for said in entry.said if len(content_words(said)) >= 5), " . ".join(entry.said)):
+    # A mistyped prompt of three words, or one that quotes an error message, tells no detector its language.
+    alone = [said for said in entry.said if len(content_words(said)) >= 5 and entry.language == "tr"]
+    for said in (*alone, " . ".join(entry.said)):
         if "english" not in entry.tags and (foreign := is_turkish(said)):
             yield f"prompt {foreign}: {said[:60]!r}"
     for number, answer in enumerate(entry.answers):
@@ -150,7 +152,7 @@ def replace_persona(case: Case, entry: Entry) -> Case:
 
 def _case(entry: Entry, asked: str) -> Case:
     kind = _KINDS.get(entry.category, "conversation")
-    window = _WINDOWS.get(entry.category, WORDS[entry.complexity])
+    window = _WINDOWS.get(entry.category, WORDS[entry.complexity] if entry.complexity != "low" else LOW_WORDS)
     return Case(id=entry.id, kind=kind, category="training", prompt=asked, complexity=entry.complexity, words=window,
                 echo_ok=True, intent=entry.intent, emotion=entry.emotion, polarity=entry.polarity, cause=entry.cause,
                 crisis=entry.crisis)
