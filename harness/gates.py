@@ -36,7 +36,7 @@ _THOUGHT = re.compile(
 _STEP = re.compile(r"^\W*(?:adim|step)\s*\d+\s*[:.)-]", re.M)
 _INJECTION = re.compile(
     r"\b(?:puan|skor|score|grade|rating)\w*\"?\s*[:=]\s*\"?(?:1(?:[.,]0+)?|10|100|5)\b|\"?(?:passed|correct"
-    r"|verdict)\"?\s*[:=]|onceki (?:tum )?talimat|ignore (?:all )?(?:previous|prior)|bu (?:cevap"
+    r"|verdict)\"?\s*[:=]|onceki (?:tum )?talimat\w* (?:unut|yok say|gec|dikkate alma)|ignore (?:all )?(?:previous|prior)|bu (?:cevap"
     r"|yanit)\w* (?:dogru|gecer|tam puan)|degerlendirici\w*\s*:")
 _MOJIBAKE = re.compile(r"[ýþðÝÞÐ\ufffd]|Ã[\x80-\xbf¼¶§œ‡–]|Ä[±°Ÿ\x9f\x80-\xbf]|Å[Ÿž\x9f\x80-\xbf]")
 _LETTER_RUN = re.compile(r"(.)\1{11}|(..)\2{9}")
@@ -45,7 +45,7 @@ _DANGLING = frozenset(["ve", "veya", "fakat", "ancak", "cunku", "eger", "bi", "h
 _NUMERAL = frozenset(["saat", "on", "yirmi", "otuz", "yuzde", "bir", "gunde", "numara", "arti"])
 _QUESTION = frozenset(["mi", "misin", "mu", "musun", "miyim", "muyum"])
 _INFORMAL = re.compile(r"\bb(?:i|ir) ?se?[yi]\b|\bbis(?:i|ey|iy)\b")
-_CLITIC = frozenset(["mi", "misin", "musun", "miyim", "muyum", "miyiz", "muyuz", "da", "gibi", "icin", "kadar", "ile"])
+_CLITIC = frozenset(["mi", "misin", "musun", "miyim", "muyum", "miyiz", "muyuz", "da", "gibi", "kadar", "ile"])
 _CODE = re.compile(r"`[^`\n]+`")
 # Begins small, has a full stop before a small letter, and a capital in the middle: the marks of a shuffle.
 _HEAP = re.compile(
