@@ -5,6 +5,7 @@ import pytest
 from harness.cases import Case, Fact, load_cases
 from harness.engines import Reply
 from harness.facts import asserts, contradicted, technical
+from harness.persona import personality
 
 DOCKER = Case(id="docker", kind="technical", category="containers", prompt="docker container ile sanal makine farkı ne", words=(20, 150),
               complexity="medium", contradict=(r"container\w* kendi kernel",), facts=(
@@ -88,3 +89,37 @@ def test_an_essay_around_the_answer_fails_by_length() -> None:
 ])
 def test_negation_decides_what_is_said(pattern: str, text: str, said: bool) -> None:
     assert asserts(pattern, text) is said
+
+
+CHOICE = Case.model_validate({
+    "id": "mc", "kind": "technical", "category": "rust", "prompt": "Thread'ler arası paylaşım için hangisi?",
+    "options": ["Arc<Mutex<T>>", "Rc<RefCell<T>>", "Box<T>", "Cell<T>"]})
+
+
+@pytest.mark.parametrize("said", [
+    "{})", "{} şıkkı kanka, sayaç atomik olduğu için.", "Cevap: {}", "Doğru olan **{}**, çünkü atomik sayıyor.",
+    "{}, çünkü ötekiler thread'ler arasında paylaşılmıyor.", "{} seçeneği doğru."])
+def test_the_named_option_counts_however_it_is_named(said: str) -> None:
+    wrong = next(letter for letter in "ABCD" if letter != CHOICE.answer)
+    assert technical(CHOICE, Reply(said.format(CHOICE.answer))).passed
+    assert not technical(CHOICE, Reply(said.format(wrong))).passed
+
+
+def test_an_option_in_full_counts_and_a_denied_one_does_not() -> None:
+    assert technical(CHOICE, Reply("Arc<Mutex<T>> kullanırsın kanka, sayaç atomik.")).passed
+    wrong = next(letter for letter in "ABCD" if letter != CHOICE.answer)
+    assert technical(CHOICE, Reply(f"{wrong} değil, {CHOICE.answer}.")).passed
+    assert not technical(CHOICE, Reply(f"{CHOICE.answer} değil, {wrong}.")).passed
+
+
+@pytest.mark.parametrize("said", ["A) ya da B) olabilir kanka.", "Hepsi olur kanka.", "Bilmiyorum kanka.", "A) B) C) D)", ""])
+def test_no_option_or_several_is_no_answer(said: str) -> None:
+    assert not technical(CHOICE, Reply(said)).passed
+
+
+def test_a_contradicted_fact_fails_personality_too() -> None:
+    case = Case.model_validate({
+        "id": "f", "kind": "persona", "category": "fact", "prompt": "suyun kaynama noktası kaç", "persona": "fact",
+        "facts": [{"name": "100", "any": [r"\b100\b"]}], "contradict": [r"\b(?:90|80) derece"]})
+    assert personality(case, Reply("Deniz seviyesinde 100 derece kanka.")).passed
+    assert personality(case, Reply("90 derece kanka, 100 diyenler de var.")).score == 0

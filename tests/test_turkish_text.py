@@ -161,3 +161,17 @@ def test_importing_the_scorers_loads_no_detector() -> None:
     # lingua and langdetect together cost a second, which `pytest --collect-only` should not pay.
     code = "import sys, harness.turkish; print([m for m in ('lingua', 'langdetect', 'rapidfuzz', 'numpy') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("text", [
+    "Enerjim tavan valla, seninki?", "Spora git, sonrası duş keyfi.", "Pilav yap, yanına turşu.", "Bb kanka, hemen prize koş!",
+    "365 kanka, faizin bol kesintin az olsun.", "Kedim sabahın beşinde yüzümü yaladı.", "Ayaklarıma kara sular indi."])
+def test_short_turkish_is_not_taken_for_azerbaijani(text: str) -> None:
+    assert is_turkish(text) is None
+
+
+@pytest.mark.parametrize("text", [
+    "Ishden indi gelmisem, yorgunam.", "Gel oturub danisaq.", "Sabah gorusuruk, hele.", "Kitab oxumagi sevirem.",
+    "Dunen kinoya getdik, cox maraqli idi.", "Tebrik edirem, cox sevindim!"])
+def test_azerbaijani_without_its_letters_is_not_turkish(text: str) -> None:
+    assert is_turkish(text) is not None
