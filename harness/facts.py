@@ -48,6 +48,9 @@ _LETTER = re.compile(
     r"(?i:cevap|cevab[ıi]|yan[ıi]t|do[gğ]rusu|do[gğ]ru olan|[sş][ıi]k)\s*[:=]?\s*\**([A-D])(?![\w])|(?:\A\W*|de[gğ]il\W+)([A-D])(?!\w)")
 
 
+_ALONE = re.compile(r"(?<![\w`'])([A-D])(?![\w+#`])")
+
+
 def chosen(case: Case, text: str) -> str | None:
     """The letter of the one option that the text names, by letter or in full; None for none or several.
 
@@ -56,6 +59,7 @@ def chosen(case: Case, text: str) -> str | None:
     said = clean(text)
     letters = {next(filter(None, hit.groups())).upper() for hit in _LETTER.finditer(said)
                if not re.match(r"\W*\w*\W+de[gğ]il", said[hit.end():])}
+    letters = letters or set(_ALONE.findall(said))
     if not letters:
         folded = fold(said)
         letters = {letter for letter, option in zip("ABCD", case.options, strict=True)
