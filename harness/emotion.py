@@ -19,7 +19,7 @@ _FEELINGS = {
     "sadness": (
         r"uzul\w*|uzuc\w*|uzgun\w*|huzun\w*|moral\w*|kotu (?:hisset\w*|ol\w*)|icim (?:acidi|burkuldu|parcal\w*"
         r"|cizz\w*)|aglam\w*|zor (?:bir|bi|olmali|olsa gerek)\w*|zormus|gecmis olsun|kiril\w*|yikil\w*"
-        r"|can(?:in|ini) (?:sik|yak|acit)\w*|berbat"),
+        r"|can(?:in|ini) (?:sik|yak|acit)\w*|berbat|ozle\w*|ozlem\w*|aci cek\w*|yorul(?:dug|mus)\w*|agir (?:bir|bi|gel)\w*"),
     "joy": (
         r"sevin\w*|mutlu\w*|tebrik\w*|kutla\w*|harika\w*|super\w*|muhtesem\w*|ne guzel\w*|helal\w*|bravo"
         r"|yasa\w*|efsane\w*|gurur\w*|heyecan\w*|cok iyi\w*|aferin|vay be|hayirli olsun|bomba"
@@ -28,8 +28,8 @@ _FEELINGS = {
         r"sinir\w*|kiz(?:gin\w*|mak\w*|din\w*|mis\w*|man\w*|ar\w*|il\w*)|ofke\w*|delir\w*|cildir\w*|hakli\w*"
         r"|gicik\w*|bozul\w*|haksizlik\w*|sinir bozucu|uyuz\w*|ayip\w*"),
     "fear": (
-        r"kork\w*|endise\w*|kayg\w*|gergin\w*|geril\w*|stres\w*|panik\w*|heyecan\w*|tedirgin\w*|urk\w*"),
-    "loneliness": r"yalniz\w*|kimsesiz\w*|tek basina\w*|yanindayim|buradayim|burdayim|ozle\w*|icine kapan\w*",
+        r"kork\w*|od(?:un|u) (?:kop|patla)\w*|yureg\w*(?: agz\w*)?|endise\w*|kayg\w*|gergin\w*|geril\w*|stres\w*|panik\w*|heyecan\w*|tedirgin\w*|urk\w*"),
+    "loneliness": r"uzul\w*|kiril\w*|yalniz\w*|kimsesiz\w*|tek basina\w*|yanindayim|buradayim|burdayim|ozle\w*|icine kapan\w*",
     "loss": (
         r"bas(?:in|iniz) sag ?ol\w*|allah rahmet\w*|mekani cennet\w*|sabir\w*|sabr\w*|kayip\w*|kayb\w*"
         r"|yas(?:ini|in|i)?\b|uzul\w*|uzgun\w*|icim (?:acidi|burkuldu|parcal\w*)|aci\w*|ozle\w*|zor (?:bir|bi"
@@ -37,9 +37,10 @@ _FEELINGS = {
 }
 _WEAK = r"anliyorum|anliyom|anladim|anlayabiliyor\w*|tahmin ed\w*|hisset\w*|duygu\w*|hakli\w*|normal\b|zor\b"
 _CHEER = (
-    r"tebrik\w*|kutlarim|kutluyorum|ne guzel\w*|harika\w*|super\w*|muhtesem\w*|cok sevindim|helal\w*|bravo"
+    r"tebrik\w*|kutlarim|kutluyorum|ne guzel(?! (?:soyle|anlat|yaz|dedin|bir|bi|an|gun))\w*|harika\w*|super\w*|muhtesem\w*|cok sevindim|helal\w*|bravo"
     r"|hayirli olsun|ne mutlu|goz(?:un|unuz|ler\w*) ?aydin\w*|anali babali|allah bagislasin")
-# To a birth one says both: congratulations to the family, "geçmiş olsun" to the mother.
+# After an illness "geçmiş olsun" is glad; to a birth one says both, congratulations and, to the mother, that.
+_ILLNESS = re.compile(r"\b(?:hasta\w*|ameliyat\w*|tedavi\w*|taburcu\w*)")
 _MOTHERS_DUE = re.compile(r"\bgecmis olsun\w*")
 _PITY = (
     r"gecmis olsun|bas(?:in|iniz) sag ?ol\w*|cok uzuldum|uzuldum|ne kotu|vah|yazik\w*|allah rahmet\w*"
@@ -98,7 +99,8 @@ def _exploration(text: str) -> int:
 
 def _harm(case: Case, text: str, points: dict[str, int]) -> list[str]:
     glad = case.polarity == "positive"
-    heard = _MOTHERS_DUE.sub(" ", text) if glad and _asserted(_CHEER, text) else text
+    due = glad and (_asserted(_CHEER, text) or _ILLNESS.search(fold(case.prompt or "")) is not None)
+    heard = _MOTHERS_DUE.sub(" ", text) if due else text
     reasons = [f"wrong polarity for {case.emotion}"] if _asserted(_PITY if glad else _CHEER, heard) else []
     if _said(_DISMISSAL, text) and (points["reaction"] < 2 or points["exploration"] < 2):
         reasons.append("dismissal")
