@@ -54,16 +54,18 @@ _ALONE = re.compile(r"(?<![\w`'])([A-D])(?![\w+#`])")
 def chosen(case: Case, text: str) -> str | None:
     """The letter of the one option that the text names, by letter or in full; None for none or several.
 
-    "A değil, B" names B.
+    "A değil, B" names B. A reply that names one in its first sentence may speak of the others after that.
     """
     said = clean(text)
-    letters = {next(filter(None, hit.groups())).upper() for hit in _LETTER.finditer(said)
-               if not re.match(r"\W*\w*\W+de[gğ]il", said[hit.end():])}
-    letters = letters or set(_ALONE.findall(said))
-    if not letters:
-        folded = fold(said)
-        letters = {letter for letter, option in zip("ABCD", case.options, strict=True)
-                   if asserts(re.escape(fold(option)), folded)}
+    for scope in (*sentences(said)[:1], said):
+        letters = {next(filter(None, hit.groups())).upper() for hit in _LETTER.finditer(scope)
+                   if not re.match(r"\W*\w*\W+de[gğ]il", scope[hit.end():])} or set(_ALONE.findall(scope))
+        if len(letters) == 1:
+            return letters.pop()
+        if letters:
+            return None
+    folded = fold(said)
+    letters = {letter for letter, option in zip("ABCD", case.options, strict=True) if asserts(re.escape(fold(option)), folded)}
     return letters.pop() if len(letters) == 1 else None
 
 

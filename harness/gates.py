@@ -39,7 +39,7 @@ _INJECTION = re.compile(
     r"|verdict)\"?\s*[:=]|onceki (?:tum )?talimat\w* (?:unut|yok say|gec|dikkate alma)|ignore (?:all )?(?:previous|prior)|bu (?:cevap"
     r"|yanit)\w* (?:dogru|gecer|tam puan)|degerlendirici\w*\s*:")
 _MOJIBAKE = re.compile(r"[ýþðÝÞÐ\ufffd]|Ã[\x80-\xbf¼¶§œ‡–]|Ä[±°Ÿ\x9f\x80-\xbf]|Å[Ÿž\x9f\x80-\xbf]")
-_LETTER_RUN = re.compile(r"(.)\1{11}|(..)\2{9}")
+_LETTER_RUN = re.compile(r"(\D)\1{11}|(\D\D)\2{9}")  # not 0.30000000000000004
 # Words that a Turkish sentence cannot end on, and ones that it cannot begin with.
 _DANGLING = frozenset(["ve", "veya", "fakat", "ancak", "cunku", "eger", "bi", "her", "en", "hangi", "yada", "ile"])
 _NUMERAL = frozenset(["saat", "on", "yirmi", "otuz", "yuzde", "bir", "gunde", "numara", "arti"])
