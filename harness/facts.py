@@ -17,6 +17,7 @@ _NEGATIVE = re.compile(
 _UNLESS = re.compile(r"m[ae]zs[ae]|m[ae]d[ae]n")
 # A pattern that itself speaks of a negation (stateless: "durum tutm(az|uyor)") means it.
 _MEANS_NEGATION = re.compile(r"m\[|m\(|m[ae][zd]|m[iu]y|degil|yok")
+_CLAUSES = re.compile(r"[;,.!?()`]+ ")
 _NOT_ONLY = re.compile(r"\b(?:sadece|yalnizca|yalniz)\b[^.,;!?]*$")
 
 
@@ -78,7 +79,10 @@ def _misread(case: Case, text: str) -> list[str]:
 
 def states(fact: Fact, folded: list[str]) -> bool:
     """Whether any of the fact's patterns is said, and not denied, in one of the folded sentences."""
-    return any(asserts(pattern, sentence) for pattern in fact.any for sentence in [*folded, " ".join(folded)])
+    # A gap in a pattern may reach over the right words into a denial ("... user_id = $2 yaz, user_id'yi URL'den
+    # değil"): the clauses alone do not.
+    clauses = [clause for sentence in folded for clause in _CLAUSES.split(sentence)]
+    return any(asserts(pattern, text) for pattern in fact.any for text in [*folded, " ".join(folded), *clauses])
 
 
 def contradicted(case: Case, folded: list[str]) -> str | None:
