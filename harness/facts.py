@@ -59,7 +59,7 @@ def chosen(case: Case, text: str) -> str | None:
     """
     said = clean(text)
     for scope in (*sentences(said)[:1], said):
-        letters = {next(filter(None, hit.groups())).upper() for hit in _LETTER.finditer(scope)
+        letters: set[str] = {next(filter(None, hit.groups())).upper() for hit in _LETTER.finditer(scope)
                    if not re.match(r"\W*\w*\W+de[gğ]il", scope[hit.end():])} or set(_ALONE.findall(scope))
         if len(letters) == 1:
             return letters.pop()
