@@ -46,6 +46,7 @@ _NUMERAL = frozenset(["saat", "on", "yirmi", "otuz", "yuzde", "bir", "gunde", "n
 _QUESTION = frozenset(["mi", "misin", "mu", "musun", "miyim", "muyum"])
 _INFORMAL = re.compile(r"\bb(?:i|ir) ?se?[yi]\b|\bbis(?:i|ey|iy)\b")
 _CLITIC = frozenset(["mi", "misin", "musun", "miyim", "muyum", "miyiz", "muyuz", "da", "gibi", "kadar", "ile"])
+_QUOTED = re.compile(r"[\"“][^\"“”]{1,8}[\"”]")  # an answer about encodings shows what went wrong
 _CODE = re.compile(r"`[^`\n]+`")
 # Begins small, has a full stop before a small letter, and a capital in the middle: the marks of a shuffle.
 _HEAP = re.compile(
@@ -88,7 +89,7 @@ def loop(case: Case, reply: Reply) -> str | None:
     """A10: the same word, word triple or sentence over and over."""
     if reply.done_reason == "loop":
         return "loop: it repeated itself to the letter until it was stopped"
-    tokens = [fold(word) for word in words(reply.text)]
+    tokens = [fold(word) for word in words(prose(reply.text)) if not word.isdigit()]  # 0.0.0.0 is no loop
     if repeated := _run(tokens):
         return f"loop: '{repeated}'"
     if len(tokens) >= 6 and repetition(tokens) > 0.3:
@@ -137,7 +138,7 @@ def only_code(case: Case, reply: Reply) -> str | None:
 
 def mojibake(case: Case, reply: Reply) -> str | None:
     """A21: Turkish letters read in the wrong encoding (facts/turkish.md 2.1)."""
-    return "mojibake" if _MOJIBAKE.search(reply.text) else None
+    return "mojibake" if _MOJIBAKE.search(_QUOTED.sub(" ", prose(reply.text))) else None
 
 
 def word_order(case: Case, reply: Reply) -> str | None:
