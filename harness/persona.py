@@ -108,7 +108,8 @@ def _beside_the_point(case: Case, text: str) -> list[str]:
     """The gate of the subject: what the case expects must be there, at least in part."""
     folded = [fold(sentence) for sentence in sentences(text)]
     reasons = misses(case, text)
-    if case.facts and (keywords_only(text) or not any(states(fact, folded) for fact in case.facts)):
+    listed = case.complexity != "low" and keywords_only(text)  # "Ben Jessy, yapay zekâyım ama ..." is no list
+    if case.facts and (listed or not any(states(fact, folded) for fact in case.facts)):
         reasons.append("off the subject")
     if not case.intent and (wrong := contradicted(case, folded)):
         reasons.append(f"contradicts: '{wrong}'")
