@@ -101,6 +101,8 @@ _FINITE = re.compile(
     r"|l[ae]r|d[iu]\w*|m[iu]s)?|m[ae]z\w{0,6}|m[ae]m|[ae]l[iu]m|s[iu]n(?:[iu]z|l[ae]r)?|[ae]y[iu]m"
     r"|m[ae]l[iu]\w*|s[ae][mnk]|y[iu]m|y[iu]z|k[iu])|(?:var|yok)\w{0,6}|(?:degil|gerek|mi|mu)\w*|lazim|mumkun"
     r"|belli|sence|bence|demek|sart|normal|kolay|zor|derim|olsun")
+_AORIST = re.compile(r"\w{2,}l[ae]r")
+_AFTER = _lexicon("buna bunu bunun ona onu onun ondan bundan sana seni bize burada orada boyle oyle o bu zaten icin diye")
 # Imperatives, and the aorist of stems in -la, which looks like a plural (bekler, saglar).
 _IMPERATIVE = re.compile(
     r"sor|anlat|yaz|bak|dusun|et|ol|de|kullan|bul|al|ver|tut|sil|cek|gec|kur|ac|kapat|bol|don|eris|yap|at|git"
@@ -173,9 +175,18 @@ def content_words(text: str) -> list[str]:
 
 
 def ends_finite(sentence: str) -> bool:
-    """Whether the sentence ends in a predicate: person or tense ending, imperative, var/yok/değil, question."""
-    tail = [word for word in words(fold(sentence)) if word not in _TAGS]
-    return bool(tail) and _is_finite(tail[-1])
+    """Whether the sentence ends in a predicate: person or tense ending, imperative, var/yok/değil, question.
+
+    Pronouns may follow it ("buna saga deniyor", "saga deniyor buna"); a word in -lar is the aorist of a verb in -la
+    where its clause has two words and more ("adım adım ilerler"), and a plural in a list.
+    """
+    clause = [word for word in words(_CLAUSE_END.split(fold(sentence).rstrip(" .!?…"))[-1]) if word not in _TAGS]
+    while len(clause) > 1 and clause[-1] in _AFTER:
+        clause.pop()
+    if not clause:
+        tail = [word for word in words(fold(sentence)) if word not in _TAGS]
+        return bool(tail) and _is_finite(tail[-1])
+    return _is_finite(clause[-1]) or (len(clause) >= 2 and _AORIST.fullmatch(clause[-1]) is not None and not is_tech(clause[-1]))
 
 
 def has_finite(sentence: str) -> bool:
