@@ -18,6 +18,7 @@ _UNLESS = re.compile(r"m[ae]zs[ae]|m[ae]d[ae]n")
 # A pattern that itself speaks of a negation (stateless: "durum tutm(az|uyor)") means it.
 _MEANS_NEGATION = re.compile(r"m\[|m\(|m[ae][zd]|m[iu]y|degil|yok")
 _CLAUSES = re.compile(r"[;,.!?()`]+ ")
+_CLAUSE = re.compile(r"[;:,()]+")
 _NOT_ONLY = re.compile(r"\b(?:sadece|yalnizca|yalniz)\b[^.,;!?]*$")
 
 
@@ -98,9 +99,16 @@ def asserts(pattern: str, folded: str) -> bool:
 
 
 def keywords_only(text: str) -> bool:
-    """Whether a text of 15 words and more has a predicate at the end of under 30 % of its sentences."""
+    """Whether a text of 15 words and more has a predicate in under 30 % of its sentences.
+
+    It stands at the end of the sentence, or of a clause of five words and more.
+    """
     said = sentences(prose(text))
-    return len(words(prose(text))) >= 15 and sum(map(ends_finite, said)) < 0.3 * len(said)
+    return len(words(prose(text))) >= 15 and sum(map(_speaks, said)) < 0.3 * len(said)
+
+
+def _speaks(sentence: str) -> bool:
+    return ends_finite(sentence) or any(len(words(clause)) >= 5 and ends_finite(clause) for clause in _CLAUSE.split(sentence))
 
 
 def _denied(folded: str, match: re.Match[str]) -> bool:

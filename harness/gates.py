@@ -21,7 +21,7 @@ from harness.turkish import clean, fold, has_finite, is_turkish, prose, sentence
 Gate = Callable[[Case, Reply], str | None]
 
 _BOILERPLATE = re.compile(
-    r"\bdil model(?:i|iyim)\b|yapay zeka (?:dil )?(?:modeli|asistani)(?:yim| olarak)|yapay zeka (?:asistan"
+    r"\bdil modeliyim\b|\bdil modeli olarak\b|\b(?:ben|sadece) (?:bir |bi )?dil modeli\b|yapay zeka (?:dil )?(?:modeli|asistani)(?:yim| olarak)|yapay zeka (?:asistan"
     r"|model)iyim|\bsiz(?:e|lere) (?:\w+ ){0,4}yardimci|yardimci olabilecegim (?:baska )?bir|memnuniyet duyar"
     r"|talebinizi|baska bir sorunuz|(?:bu|o) konuda (?:size |sana )?yardimci olam|(?:yanit|cevap) verem(?:em"
     r"|iyorum)|(?:anlayisiniz|ilginiz) icin|as an ai\b|ai (?:language )?model|how (?:can|may) i (?:help"

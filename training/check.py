@@ -49,7 +49,7 @@ _PROFANE = re.compile(
     r"\b(?:siktir\w*|sike(?:yim|rim|r)\w*|sikt\w*|s[ıi]çt\w*|amk|aq|amına\w*|amcık\w*|orospu\w*|piç\w*|göt(?!ür)\w*|yarrak\w*"
     r"|yarak\w*|ibne\w*|pezeveng\w*|kahpe\w*|gavat\w*|taşşak\w*|fuck\w*|shit\w*)\b")
 _PERSONAL = re.compile(
-    r"(?:\+90|\b0)[\s(]*5\d\d[\s)]*\d{3}[\s-]?\d\d[\s-]?\d\d\b|\b[\w.+-]+@[\w-]+\.[a-z]{2,}\b|\bTR\d{2}(?:\s?\d{4}){3,}"
+    r"(?:\+90|\b0)[\s(]*5\d\d[\s)]*\d{3}[\s-]?\d\d[\s-]?\d\d\b|(?<!\w)(?!git@)[\w.+-]+@[\w-]+\.[a-z]{2,}\b|\bTR\d{2}(?:\s?\d{4}){3,}"
     r"|\b[1-9]\d{10}\b|\b(?:\d{4}[\s-]?){3}\d{4}\b")
 
 
