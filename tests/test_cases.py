@@ -9,7 +9,6 @@ import pytest
 from harness.cases import (
     KINDS,
     Case,
-    Kind,
     check_files,
     load_cases,
     load_gold,
@@ -17,27 +16,6 @@ from harness.cases import (
     some_of_each,
 )
 from harness.jsonl import DataError
-from harness.turkish import fold
-
-
-@pytest.mark.parametrize("kind, least, categories", [
-    ("conversation", 60, 12), ("technical", 20, 4), ("philosophy", 9, 3), ("iterations", 20, 3), ("multiturn", 8, 3),
-    ("emotion", 8, 5), ("persona", 12, 3)])
-def test_there_are_enough_cases(kind: Kind, least: int, categories: int) -> None:
-    cases = load_cases(kind)
-    assert len(cases) >= least
-    assert len({case.category for case in cases}) >= categories
-
-
-def test_no_two_prompts_are_alike_after_folding() -> None:
-    prompts = Counter(fold(prompt) for kind in KINDS for case in load_cases(kind) if not case.pair or kind != "multiturn"
-                      for prompt in case.prompts)
-    assert [prompt for prompt, times in prompts.items() if times > 1] == []
-
-
-def test_ids_are_unique_across_files() -> None:
-    ids = Counter(case.id for kind in KINDS for case in load_cases(kind))
-    assert [name for name, times in ids.items() if times > 1] == []
 
 
 def test_every_intent_that_a_case_names_exists() -> None:
@@ -50,19 +28,6 @@ def test_every_case_has_a_gold_reply_for_every_turn() -> None:
         gold = {row.case: row for row in load_gold(kind)}
         for case in load_cases(kind):
             assert len(gold[case.id].replies) == len(case.prompts), case.id
-
-
-def test_pairs_have_two_halves_that_differ() -> None:
-    for kind in ("iterations", "multiturn"):
-        pairs = Counter(case.pair for case in load_cases(kind) if case.pair)
-        assert pairs and set(pairs.values()) == {2}
-    for pair in {case.pair for case in load_cases("iterations")}:
-        assert len({case.complexity for case in load_cases("iterations") if case.pair == pair}) == 2
-
-
-def test_every_class_of_complexity_is_asked() -> None:
-    classes = Counter(case.complexity for case in load_cases("iterations"))
-    assert min(classes[name] for name in ("low", "medium", "high")) >= 5
 
 
 def test_a_smoke_run_keeps_groups_whole_and_touches_many_categories() -> None:

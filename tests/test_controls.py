@@ -23,18 +23,18 @@ def echo(messages: list[dict[str, Any]]) -> str:
 
 
 def oracle(messages: list[dict[str, Any]]) -> str:
-    """Answers with the gold reply, thinking included; the warm-up with a greeting."""
+    """Answers with the first gold reply, thinking included; the warm-up with a greeting."""
     said = tuple(message["content"] for message in messages if message["role"] == "user")
     return GOLD.get(said, "Selam kanka, hoş geldin!")
 
 
 def _gold() -> dict[tuple[str, ...], str]:
-    answers = {}
+    answers: dict[tuple[str, ...], str] = {}
     for kind in KINDS:
         prompts = {case.id: case.prompts for case in load_cases(kind)}
         for gold in load_gold(kind):
-            for turn, reply in enumerate(gold.replies, start=1):
-                answers[prompts[gold.case][:turn]] = f"<think>\n{gold.thinking}\n</think>\n{reply}"
+            for turn, reply in enumerate(gold.replies if gold.case in prompts else (), start=1):
+                answers.setdefault(prompts[gold.case][:turn], f"<think>\n{gold.thinking}\n</think>\n{reply}")
     return answers
 
 

@@ -172,3 +172,9 @@ def test_a_base_that_is_no_gguf_is_one_line(tmp_path: Path) -> None:
 def test_the_sealed_half_is_guarded_too() -> None:
     sealed = {case.id for case in load_cases("conversation", half="sealed")}
     assert sealed and sealed <= {prompt.where for prompt in prompts()}
+
+
+def test_the_default_recipe_gives_twelve_thousand_distinct_rows(chat: Chat, entries: tuple[Entry, ...], tmp_path: Path) -> None:
+    manifest = build(load_recipe("jessy-v2"), entries, chat, tmp_path)
+    assert manifest["train"]["distinct"] >= 12_000
+    assert manifest["train"]["unsupervised"] == manifest["too_long_removed"] == 0

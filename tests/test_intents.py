@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -174,11 +175,13 @@ def test_good_answers_answer_their_own_prompt_and_few_others(monkeypatch: pytest
     suite = {case.id: case for case in cases.load_cases("conversation")}
     gold = [(suite[row.case], Reply(row.replies[-1])) for row in cases.load_gold("conversation") if row.good and row.case in suite]
     assert sum(conversation(case, reply).passed for case, reply in gold) >= .95 * len(gold)
-    passed = [[conversation(case, reply).passed for case in suite.values()] for _, reply in gold]
-    other = [got for (own, _), row in zip(gold, passed, strict=True) for case, got in zip(suite.values(), row, strict=True)
-             if case.intent != own.intent]
-    assert sum(other) <= .03 * len(other)
-    assert max(map(sum, passed)) <= .25 * len(suite)
+    asked = Counter(case.intent for case in suite.values())
+    one_of_each = {case.intent: case for case in reversed(suite.values())}  # the intent decides, not the prompt
+    first = {case.id: (case, reply) for case, reply in reversed(gold)}.values()
+    met = [{intent for intent, case in one_of_each.items() if conversation(case, reply).passed} for _, reply in first]
+    other = sum(asked[intent] for (own, _), intents in zip(first, met, strict=True) for intent in intents - {own.intent})
+    assert other <= .03 * sum(len(suite) - asked[own.intent] for own, _ in first)
+    assert max(sum(asked[intent] for intent in intents) for intents in met) <= .25 * len(suite)
 
 
 # Appropriateness

@@ -39,7 +39,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Report:
     def conversation(rows: Rows) -> None:
         sealed = next(row for row in rows if row.get("half") == "sealed" and len(row["prompt"]) > 40)
         rows.append(sealed | {"id": "planted-copy", "half": "open", "prompt": sealed["prompt"].upper()})
-        rows.append(sealed | {"id": "planted-family", "half": "open", "prompt": sealed["prompt"] + " ya"})
+        rows.append(sealed | {"id": "planted-family", "half": "open", "prompt": sealed["prompt"] + " söyle bakalım ya"})
         rows.append(rows[0] | {"id": "planted-intent", "prompt": "kuzenimin keçisi balkona çıkmış inmiyor", "intent": "no-such"})
         rows.append(rows[0] | {"id": "planted-alone", "prompt": "zeytinlikte akşama kadar ağaç silkeledik", "category": "lonely"})
         rows.append(sealed | {"id": "planted-group", "half": "open", "prompt": "komşunun horozu gece üçte öttü vallahi",
