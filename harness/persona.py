@@ -33,7 +33,7 @@ _HEDGE = re.compile(
 _UNSURE = re.compile(
     r"\b(?:emin degil\w*|bilmiyo\w*|bilemi\w*|belki\w*|merak ed\w*|sorguluyo\w*|kesin (?:bir )?sey)\b")
 _ASKS_NAME = re.compile(
-    r"\bkim(?:sin|siniz|inle|le)?\b|\bad(?:in|iniz)\b|\bism(?:in|iniz)\b|kendin[ie]\w* (?:tanit|anlat|bahset)"
+    r"\bkim(?:sin|siniz|inle|le)\b|\bsen kim\b|\bkim(?:dir)?\W*$|\bad(?:in|iniz)\b|\bism(?:in|iniz)\b|kendin[ie]\w* (?:tanit|anlat|bahset)"
     r"|\bjessy\b|nesin\b")
 _CONSCIOUS = frozenset(["consciousness", "bilinc", "conscious"])
 
