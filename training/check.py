@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from harness.appropriateness import formal
@@ -55,9 +55,9 @@ _PERSONAL = re.compile(
 
 def problems(entries: Sequence[Entry], data: Path | None = None) -> list[str]:
     """Everything that is wrong, one line each, with the entry's id. No line is a sound set. Raises DataError."""
-    found = [*_counts(entries)]
+    found, intents = [*_counts(entries)], load_intents(data)
     for entry in entries:
-        found += [f"{entry.id}: {fault}" for fault in _faults(entry, data)]
+        found += [f"{entry.id}: {fault}" for fault in _faults(entry, intents)]
     return [*found, *_alike(entries), *_contaminated(entries, data)]
 
 
@@ -73,9 +73,8 @@ def _counts(entries: Sequence[Entry]) -> Iterator[str]:
             yield f"{category}: no entry of subcategory {', '.join(missing)}"
 
 
-def _faults(entry: Entry, data: Path | None) -> Iterator[str]:
+def _faults(entry: Entry, intents: Collection[str]) -> Iterator[str]:
     yield from _shape(entry)
-    intents = load_intents(data) if entry.intent else {}
     if entry.intent and entry.intent not in intents:
         yield f"unknown intent '{entry.intent}'; data/evals/intents.jsonl has {', '.join(sorted(intents))}"
         return
