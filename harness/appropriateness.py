@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from harness.cases import Case
+from harness.cases import Case, compiled
 from harness.engines import Reply
 from harness.gates import gates
 from harness.score import Outcome, verdict_of
@@ -54,7 +54,7 @@ def _off_subject(case: Case, reply: Reply) -> str | None:
         return None
     folded = fold(reply.text)
     expected = [*case.concepts, *(pattern for fact in case.facts for pattern in fact.any)]
-    if any(re.search(pattern, folded) for pattern in expected) or stems(case.prompt) & stems(reply.text):
+    if any(compiled(pattern).search(folded) for pattern in expected) or stems(case.prompt) & stems(reply.text):
         return None
     return "off the subject"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -36,9 +37,15 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 }
 
 
+@cache
+def compiled(pattern: str) -> re.Pattern[str]:
+    """A pattern of the data, compiled once: re keeps 512, and the files hold thousands. Raises re.error."""
+    return re.compile(pattern)
+
+
 def _pattern(value: str) -> str:
     try:
-        re.compile(value)
+        compiled(value)
     except re.error as error:
         raise ValueError(f"not a regular expression: {error}") from None
     return value
@@ -155,6 +162,17 @@ def load_cases(kind: Kind, *, half: Half | None = "open", data: Path | None = No
     Raises DataError, naming file, line and field, for anything that the format does not allow.
     """
     path = (data or DATA) / "evals" / f"{kind}.jsonl"
+    return tuple(case for case in _cases(kind, path, _version(path)) if half in (None, case.half))
+
+
+def _version(path: Path) -> tuple[int, int]:
+    """What changes when a file does; a file that is not there is left to the reader's own words."""
+    found = path.stat() if path.is_file() else None
+    return (found.st_mtime_ns, found.st_size) if found else (0, 0)
+
+
+@lru_cache(maxsize=64)
+def _cases(kind: Kind, path: Path, version: tuple[int, int]) -> tuple[Case, ...]:
     cases: list[Case] = []
     lines: dict[str, int] = {}
     for number, row in rows(path, hint=f"; the kinds are {', '.join(KINDS)}"):
@@ -167,14 +185,18 @@ def load_cases(kind: Kind, *, half: Half | None = "open", data: Path | None = No
                             "ids are unique in a file")
         lines[case.id] = number
         cases.append(case)
-    return tuple(case for case in cases if half in (None, case.half))
+    return tuple(cases)
 
 
 def load_intents(data: Path | None = None) -> dict[str, Intent]:
     """Every intent of data/evals/intents.jsonl by name. Raises DataError."""
     path = (data or DATA) / "evals" / "intents.jsonl"
-    intents = [parse(Intent, row, path, number) for number, row in rows(path)]
-    return {intent.intent: intent for intent in intents}
+    return dict(_intents(path, _version(path)))
+
+
+@lru_cache(maxsize=8)
+def _intents(path: Path, version: tuple[int, int]) -> dict[str, Intent]:
+    return {intent.intent: intent for intent in (parse(Intent, row, path, number) for number, row in rows(path))}
 
 
 def load_gold(kind: Kind, data: Path | None = None, *, held_out: bool = False) -> tuple[Gold, ...]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
-from harness.cases import Case, Turn
+from harness.cases import Case, Turn, compiled
 from harness.engines import Reply
 from harness.gates import gates, window
 from harness.score import Outcome
@@ -29,8 +28,8 @@ def dialogue(case: Case, reply: Reply) -> Outcome:
 def _faults(case: Case, turn: Turn, reply: Reply) -> list[str]:
     faults, text = gates(case, reply, skip=(window,)), fold(reply.text)
     forms = (text, text.replace("'", ""))  # Kerem'di is kerem\w*
-    faults += [f"lacks '{pattern}'" for pattern in turn.must if not any(re.search(pattern, form) for form in forms)]
-    faults += [f"has '{pattern}'" for pattern in turn.must_not if any(re.search(pattern, form) for form in forms)]
+    faults += [f"lacks '{pattern}'" for pattern in turn.must if not any(compiled(pattern).search(form) for form in forms)]
+    faults += [f"has '{pattern}'" for pattern in turn.must_not if any(compiled(pattern).search(form) for form in forms)]
     count = len(words(prose(reply.text)))
     if turn.max_words is not None and count > turn.max_words:
         faults.append(f"{count} words; at most {turn.max_words}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from harness.appropriateness import stems
-from harness.cases import Case
+from harness.cases import Case, compiled
 from harness.engines import Reply
 from harness.facts import asserts
 from harness.gates import gates
@@ -85,7 +85,7 @@ def _reaction(case: Case, text: str) -> int:
 def _interpretation(case: Case, text: str) -> int:
     """2 for the cause in the reply's words, 1 for "such a situation"."""
     folded = fold(text)
-    if any(re.search(cause, folded) for cause in case.cause) or stems(case.prompt or "") & stems(text):
+    if any(compiled(cause).search(folded) for cause in case.cause) or stems(case.prompt or "") & stems(text):
         return 2
     return 1 if _said(_GENERIC_CAUSE, folded) else 0
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from rapidfuzz import fuzz
 
 from harness import cases
-from harness.cases import Case, Intent
+from harness.cases import Case, Intent, compiled
 from harness.engines import Reply
 from harness.gates import gates
 from harness.jsonl import DataError
@@ -77,7 +77,7 @@ def misses(case: Case, text: str) -> list[str]:
     if not (_any(known.accept, folded) or _nearest(library, case.intent, folded)):
         return [f"intent '{case.intent}' not met"]
     said = _RHETORICAL.sub(" ", folded)
-    if _any(known.contradict, said) or any(re.search(pattern, said) for pattern in case.contradict):
+    if _any(known.contradict, said) or any(compiled(pattern).search(said) for pattern in case.contradict):
         return ["contradicts the intent"]
     if negated := _vetoed(known, text, folded):
         return [f"negated: '{negated}'"]
@@ -121,7 +121,7 @@ def _clauses(library: Library, folded: str) -> list[frozenset[str]]:
     """
     ends, pieces = [match.start() for match in _CLAUSE.finditer(folded)], _CLAUSE.split(folded)
     found: dict[int, set[str]] = defaultdict(set)
-    for _, end, name in _spans(library, folded):
+    for _, end, name in _spans(cases.DATA, folded):
         found[bisect_left(ends, end)].add(name)
     served = []
     for number, names in found.items():
@@ -134,14 +134,16 @@ def _clauses(library: Library, folded: str) -> list[frozenset[str]]:
 def _in_all(library: Library, home: frozenset[str], folded: str) -> int:
     """Foreign intents in the whole reply, if they are too many; a stretch of text counts for one."""
     foreign, last = 0, 0
-    for start, end, name in sorted(_spans(library, folded), key=lambda span: (span[1], span[0], span[2])):
+    for start, end, name in sorted(_spans(cases.DATA, folded), key=lambda span: (span[1], span[0], span[2])):
         if start >= last and name not in home:
             foreign, last = foreign + 1, end
             home |= library.known[name].siblings | {name}
     return foreign if foreign >= MOST_IN_ALL else 0
 
 
-def _spans(library: Library, folded: str) -> list[tuple[int, int, str]]:
+@lru_cache(maxsize=1)  # both counts of one reply want the same
+def _spans(data: Path, folded: str) -> list[tuple[int, int, str]]:
+    library = _library(data)
     return [(match.start(), match.end(), name) for name, known in library.known.items() for pattern in known.accept
             for match in pattern.finditer(folded)]
 
@@ -257,7 +259,7 @@ def _vector(folded: str, rarity: dict[str, float]) -> dict[str, float]:
 
 
 def _compiled(patterns: Iterable[str]) -> Patterns:
-    return tuple(re.compile(pattern) for pattern in patterns)
+    return tuple(map(compiled, patterns))
 
 
 def _any(patterns: Patterns, folded: str) -> bool:

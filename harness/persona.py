@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from harness.appropriateness import formal
-from harness.cases import Case
+from harness.cases import Case, compiled
 from harness.engines import Reply
 from harness.facts import contradicted, keywords_only, states
 from harness.gates import gates, window
@@ -113,7 +113,7 @@ def _beside_the_point(case: Case, text: str) -> list[str]:
         reasons.append("off the subject")
     if not case.intent and (wrong := contradicted(case, folded)):
         reasons.append(f"contradicts: '{wrong}'")
-    if case.concepts and not any(re.search(concept, " ".join(folded)) for concept in case.concepts):
+    if case.concepts and not any(compiled(concept).search(" ".join(folded)) for concept in case.concepts):
         reasons.append("off the subject")
     if not (case.intent or case.facts or case.concepts) and _only_markers(text):
         reasons.append("nothing but markers")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from harness.cases import Case
+from harness.cases import Case, compiled
 from harness.engines import Reply
 from harness.gates import gates, repetition
 from harness.score import Outcome
@@ -48,7 +48,7 @@ def depth(case: Case, reply: Reply) -> Outcome:
         reasons.append(f"{sum(found.values())} of 6: no {', '.join(name for name, has in found.items() if not has)}")
     if not stays_on(case, reply.text):
         reasons.append("off the subject")
-    if any(re.search(pattern, fold(reply.text)) for pattern in case.contradict):
+    if any(compiled(pattern).search(fold(reply.text)) for pattern in case.contradict):
         reasons.append("contradicts")
     return Outcome(0.0 if reasons else 1.0, not reasons, tuple(reasons), {name: float(has) for name, has in found.items()})
 
@@ -68,8 +68,8 @@ def stays_on(case: Case, text: str) -> bool:
     An essay on everything names each concept once and moves on.
     """
     said = [fold(sentence) for sentence in sentences(text)]
-    uses = {concept: sum(re.search(concept, s) is not None for s in said) for concept in case.concepts}
-    touched = sum(any(re.search(concept, s) for concept in case.concepts) for s in said)
+    uses = {concept: sum(compiled(concept).search(s) is not None for s in said) for concept in case.concepts}
+    touched = sum(any(compiled(concept).search(s) for concept in case.concepts) for s in said)
     named = [count for count in uses.values() if count]
     return not uses or (len(named) >= min(3, len(uses)) and max(named) >= 2 and touched >= 0.4 * len(said))
 
@@ -89,6 +89,6 @@ def stuffing(text: str) -> list[str]:
 
 def _concepts(case: Case, said: list[str]) -> bool:
     """At least two of the case's concepts, in different sentences that have a finite verb."""
-    spoken = [{concept for concept in case.concepts if re.search(concept, s)} for s in said if has_predicate(s)]
+    spoken = [{concept for concept in case.concepts if compiled(concept).search(s)} for s in said if has_predicate(s)]
     spoken = [concepts for concepts in spoken if concepts]
     return len(spoken) >= 2 and len(set[str]().union(*spoken)) >= 2
