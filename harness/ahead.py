@@ -36,10 +36,16 @@ def wait() -> None:
 
 @cache
 def import_scoring() -> None:
-    """Load language identification beside the asking. Not for timed requests."""
-    from harness import turkish
+    """Load language identification and the intents beside the asking. Not for timed requests."""
+    Thread(target=_warm, daemon=True).start()
 
-    Thread(target=turkish.is_turkish, args=["Sor kanka, dinliyorum, ne oldu anlat bakalım."], daemon=True).start()
+
+def _warm() -> None:
+    from harness import cases, intents, turkish
+
+    turkish.is_turkish("Sor kanka, dinliyorum, ne oldu anlat bakalım.")
+    if (cases.DATA / "evals" / "intents.jsonl").is_file():
+        intents.prepare()
 
 
 def draw(folders: Sequence[Path], reports: Path) -> None:

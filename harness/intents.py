@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from rapidfuzz import fuzz
 
 from harness import cases
@@ -37,6 +39,8 @@ MOST_IN_ALL = 4
 _VOCATIVE = frozenset(["kanka", "kankam", "kankacim", "ya", "be", "valla", "abi", "tamam", "evet", "olur", "ok", "jessy"])
 
 Patterns = tuple[re.Pattern[str], ...]
+Numbers = NDArray[np.intp]
+Weights = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,17 @@ class Known:
 
 @dataclass(frozen=True)
 class Library:
-    """All intents, and an inverted index of their examples: gram -> (example, weight)."""
+    """All intents, and an inverted index of their examples: gram -> (examples, their weights).
+
+    The examples of an intent stand together: those of owners[i] begin at first[i].
+    """
 
     known: dict[str, Known]
     rarity: dict[str, float]
-    postings: dict[str, tuple[tuple[int, float], ...]]
+    postings: dict[str, tuple[Numbers, Weights]]
     owners: tuple[str, ...]
+    first: Numbers
+    size: int
 
 
 def conversation(case: Case, reply: Reply) -> Outcome:
@@ -202,6 +211,11 @@ def _form_of(stem: str, word: str) -> bool:
     return word.startswith(stem) and (len(stem) >= 4 or _VERBAL.fullmatch(word[len(stem):]) is not None)
 
 
+def prepare() -> None:
+    """Make the intents ready to match, so that the first reply does not wait for it. Raises DataError."""
+    _library(cases.DATA)
+
+
 @cache
 def _library(data: Path) -> Library:
     intents = cases.load_intents(data)
@@ -212,8 +226,11 @@ def _library(data: Path) -> Library:
         for gram, weight in _vector(example, rarity).items():
             postings[gram].append((number, weight))
     accepts = {name: _compiled(intent.accept) for name, intent in intents.items()}
+    owners = tuple(dict.fromkeys(name for name, _ in examples))
+    first = [next(number for number, (name, _) in enumerate(examples) if name == owner) for owner in owners]
     return Library({name: _known(intent, accepts) for name, intent in intents.items()}, rarity,
-                   {gram: tuple(found) for gram, found in postings.items()}, tuple(name for name, _ in examples))
+                   {gram: (np.array([number for number, _ in found]), np.array([weight for _, weight in found]))
+                    for gram, found in postings.items()}, owners, np.array(first, dtype=np.intp), len(examples))
 
 
 def _known(intent: Intent, accepts: dict[str, Patterns]) -> Known:
@@ -228,15 +245,15 @@ def _known(intent: Intent, accepts: dict[str, Patterns]) -> Known:
 @lru_cache(maxsize=8192)
 def _similarities(data: Path, folded: str) -> dict[str, float]:
     library = _library(data)
-    dots: dict[int, float] = defaultdict(float)
+    best = dict.fromkeys(library.known, 0.0)
+    if not library.owners:
+        return best
+    dots = np.zeros(library.size)
     for gram, weight in _vector(folded, library.rarity).items():
-        for number, other in library.postings.get(gram, ()):
-            dots[number] += weight * other
-    best: dict[str, float] = dict.fromkeys(library.known, 0.0)
-    for number, dot in dots.items():
-        owner = library.owners[number]
-        best[owner] = max(best[owner], dot)
-    return best
+        if gram in library.postings:
+            numbers, weights = library.postings[gram]
+            dots[numbers] += weight * weights
+    return best | dict(zip(library.owners, np.maximum.reduceat(dots, library.first).tolist(), strict=True))
 
 
 def _grams(folded: str) -> Counter[str]:
