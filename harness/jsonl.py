@@ -32,7 +32,8 @@ def rows(path: Path, *, hint: str = "") -> list[tuple[int, dict[str, Any]]]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file{hint}") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{at(path, line)}: not UTF-8 at byte {error.start} of the file; save it as UTF-8") from None
     # Not splitlines(): U+2028 and its like may stand inside a JSON string.
     return [(number, _object(line, path, number)) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
 

@@ -126,7 +126,7 @@ def test_a_wrong_encoding_is_named(tmp_path: Path, capsys: pytest.CaptureFixture
     path.parent.mkdir()
     path.write_bytes(json.dumps(SOUND, ensure_ascii=False).encode("cp1254"))
     assert main(["dataset", "--check", "--data", str(tmp_path)]) == 4
-    assert "not UTF-8 at byte" in capsys.readouterr().err
+    assert "train/mine.jsonl:1: not UTF-8 at byte" in capsys.readouterr().err
 
 
 def test_no_training_text_at_all_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,15 +138,9 @@ def _reply(entry: Entry, asked: str, answer: Answer) -> Iterator[str]:
     if entry.category == "technical" and keywords_only(answer.text):
         yield "is a list of keywords"
     if entry.persona:
-        case = replace_persona(case, entry)
-        low = [name for name, value in markers(case, answer.text).items() if name in ("opinion", "name") and value < 0.5]
-        if low:
+        found = markers(case.model_copy(update={"persona": entry.persona, "kind": "persona"}), answer.text)
+        if low := [name for name in ("opinion", "name") if found.get(name, 1.0) < 0.5]:
             yield f"fails personality ({', '.join(low)})"
-
-
-def replace_persona(case: Case, entry: Entry) -> Case:
-    """The case with the entry's persona, for the markers that apply to it."""
-    return case.model_copy(update={"persona": entry.persona, "kind": "persona"})
 
 
 def _case(entry: Entry, asked: str) -> Case:
