@@ -58,21 +58,37 @@ def prompts(data: Path | None = None, *, seen: bool = False) -> list[Text]:
     return found
 
 
+class Guard:
+    """The prompts, ready to be compared with one text after the other."""
+
+    def __init__(self, asked: Sequence[Text]) -> None:
+        self._asked = asked
+        self._bare = [bare(prompt.text) for prompt in asked]
+        self._exact = {text: number for number, text in reversed(list(enumerate(self._bare)))}
+        self._grams = {gram: number for number, text in reversed(list(enumerate(self._bare))) for gram in ngrams(text)}
+        self._known: dict[str, tuple[int, str] | None] = {}
+
+    def near(self, text: Text) -> Overlap | None:
+        """The prompt that the text is too close to, with the first rule that says so, or None."""
+        key = bare(text.text)
+        if key not in self._known:
+            self._known[key] = self._find(key)
+        hit = self._known[key]
+        return Overlap(self._asked[hit[0]], text, hit[1]) if hit else None
+
+    def _find(self, key: str) -> tuple[int, str] | None:
+        if key in self._exact:
+            return self._exact[key], "the same"
+        if shared := next((gram for gram in ngrams(key) if gram in self._grams), None):
+            return self._grams[shared], f"the same {N} words"
+        best = process.extractOne(key, self._bare, scorer=fuzz.ratio, score_cutoff=RATIO)
+        return (best[2], f"{best[1]:.0f} % alike") if best else None
+
+
 def overlaps(asked: Sequence[Text], texts: Sequence[Text]) -> list[Overlap]:
-    """Every text that is too close to one of the prompts, once, with the first rule that says so."""
-    if not asked or not texts:
-        return []
-    left, right = [bare(prompt.text) for prompt in asked], [bare(text.text) for text in texts]
-    grams = {gram: number for number, text in reversed(list(enumerate(left))) for gram in ngrams(text)}
-    found: dict[int, Overlap] = {}
-    for number, text in enumerate(right):
-        if hit := next((grams[gram] for gram in ngrams(text) if gram in grams), None):
-            found[number] = Overlap(asked[hit], texts[number], f"the same {N} words")
-    for one, other, score in close(left, right, RATIO):
-        rule = "the same" if left[one] == right[other] else f"{score} % alike"
-        if other not in found or rule == "the same":
-            found[other] = Overlap(asked[one], texts[other], rule)
-    return [found[number] for number in sorted(found)]
+    """Every text that is too close to one of the prompts, once."""
+    guard = Guard(asked)
+    return [overlap for text in texts if (overlap := guard.near(text))]
 
 
 def close(left: Sequence[str], right: Sequence[str], cutoff: int) -> Iterator[tuple[int, int, int]]:

@@ -29,20 +29,20 @@ FAMILY = 84
 
 
 @dataclass(frozen=True)
-class Report:
+class Validation:
     """What the check found: a row of the table for every kind, and a line for every problem."""
 
     rows: tuple[tuple[str | int, ...], ...]
     problems: tuple[str, ...] = field(default=())
 
 
-def validate(data: Path | None = None) -> Report:
+def validate(data: Path | None = None) -> Validation:
     """Check everything. Raises DataError for a file that does not parse."""
     suite = {kind: load_cases(kind, half=None, data=data) for kind in KINDS}
     every = [case for kind in KINDS for case in suite[kind]]
     found = [*_counts(suite, data), *_content(every, data), *_split(every), *_alike(every), *_gold(suite, data),
              *_contamination(data)]
-    return Report(tuple(_row(kind, suite[kind], data) for kind in KINDS), tuple(found))
+    return Validation(tuple(_row(kind, suite[kind], data) for kind in KINDS), tuple(found))
 
 
 def _row(kind: Kind, of: Sequence[Case], data: Path | None) -> tuple[str | int, ...]:

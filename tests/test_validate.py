@@ -14,7 +14,7 @@ from harness import cases
 from harness.__main__ import main
 from harness.cases import Case, load_cases, load_gold
 from harness.contamination import Text, bare, overlaps
-from harness.validate import Report, validate
+from harness.validate import Validation, validate
 
 Rows = list[dict[str, Any]]
 
@@ -25,7 +25,7 @@ def test_the_projects_own_set_is_sound(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Report:
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Validation:
     """The project's set with one fault of every kind."""
     data = tmp_path_factory.mktemp("planted") / "data"
     shutil.copytree(cases.DATA, data)
@@ -81,7 +81,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Report:
     "gold/conversation: case 'planted-nobody' does not exist",
     "the same reply twice",
     "fewer than 2 good replies"])
-def test_a_planted_fault_is_named(planted: Report, fault: str) -> None:
+def test_a_planted_fault_is_named(planted: Validation, fault: str) -> None:
     assert any(fault in line for line in planted.problems), "\n".join(planted.problems)
 
 

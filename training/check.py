@@ -39,7 +39,6 @@ LEAST: dict[Category, tuple[int, int]] = {
     "conversation": (8, 3), "technical": (3, 1), "philosophy": (3, 1), "iteration": (4, 1), "identity": (5, 2), "emotion": (4, 2)}
 DIFFICULTY = {"low": "kolay", "medium": "orta", "high": "zor"}
 CASUAL_WORDS = (2, 14)
-LOW_WORDS = (1, 30)
 TURNS = (2, 6)
 _KINDS: dict[str, Kind] = {"technical": "technical", "philosophy": "philosophy", "emotion": "emotion"}
 _WINDOWS = {"emotion": (5, 60), "multi-turn": (1, 60), "identity": (1, 40)}
@@ -145,7 +144,7 @@ def _reply(entry: Entry, asked: str, answer: Answer) -> Iterator[str]:
 
 def _case(entry: Entry, asked: str) -> Case:
     kind = _KINDS.get(entry.category, "conversation")
-    window = _WINDOWS.get(entry.category, WORDS[entry.complexity] if entry.complexity != "low" else LOW_WORDS)
+    window = _WINDOWS.get(entry.category, WORDS[entry.complexity])
     return Case(id=entry.id, kind=kind, category="training", prompt=asked, complexity=entry.complexity, words=window,
                 echo_ok=True, intent=entry.intent, emotion=entry.emotion, polarity=entry.polarity, cause=entry.cause,
                 crisis=entry.crisis)

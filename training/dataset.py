@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rapidfuzz import fuzz, process
 
-from harness.contamination import RATIO, Text, bare, ngrams, prompts
+from harness.contamination import Guard, Text, prompts
 from harness.files import write_text
 from training.entries import Answer, Category, Entry
 from training.noise import noisy
@@ -84,7 +83,7 @@ def expand(entries: Sequence[Entry], recipe: Dataset, rows: int, *, chat: Chat, 
     A category that runs out of distinct rows gives fewer. Whatever is too close to an eval prompt is refused.
     """
     quotas = _quotas(entries, recipe, rows)
-    guard, taken, made = _Guard(asked), set[str](), list[Row]()
+    guard, taken, made = Guard(asked), set[str](), list[Row]()
     for category, quota in quotas.items():
         sources = [_variants(entry, recipe, random.Random(f"{seed} {entry.id}")) for entry in entries if entry.category == category]
         tries = [0] * len(sources)
@@ -96,7 +95,7 @@ def expand(entries: Sequence[Entry], recipe: Dataset, rows: int, *, chat: Chat, 
                 tries[i] += 1
                 if key in taken:
                     refused.duplicates += 1
-                elif guard.too_close(row.user):
+                elif guard.near(Text(row.entry, row.user)):
                     refused.contaminated += 1
                 elif (measured := _measured(row, chat)).tokens > recipe.max_tokens:
                     refused.too_long += 1
@@ -146,23 +145,6 @@ def _messages(system: str, users: Sequence[str], earlier: Sequence[str], answer:
     for user, said in zip(users, [*earlier, completion(answer)], strict=True):
         messages += [{"role": "user", "content": user}, {"role": "assistant", "content": said}]
     return tuple(messages)
-
-
-class _Guard:
-    """Whether a text is too close to any prompt of the eval set (harness/contamination.py, one text at a time)."""
-
-    def __init__(self, asked: Sequence[Text]) -> None:
-        self._asked = [bare(prompt.text) for prompt in asked]
-        self._exact = set(self._asked)
-        self._grams = {gram for text in self._asked for gram in ngrams(text)}
-        self._known: dict[str, bool] = {}
-
-    def too_close(self, text: str) -> bool:
-        key = bare(text)
-        if key not in self._known:
-            self._known[key] = key in self._exact or not self._grams.isdisjoint(ngrams(key)) or process.extractOne(
-                key, self._asked, scorer=fuzz.ratio, score_cutoff=RATIO) is not None
-        return self._known[key]
 
 
 def build(recipe: Recipe, entries: Sequence[Entry], chat: Chat, runs: Path, data: Path | None = None) -> dict[str, Any]:
