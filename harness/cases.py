@@ -147,13 +147,18 @@ class Intent(Row):
 
 
 class Gold(Row):
-    """A reply written by a person, labelled good or bad: what scorers are certified with."""
+    """A reply written for a case, labelled good or bad: what scorers are certified with.
+
+    A bad one names the adversarial family that it belongs to (harness/adversarial.py) and what is wrong with it.
+    """
 
     case: Slug
     replies: tuple[str, ...]
     thinking: str = ""
     good: bool = True
     held_out: bool = False
+    family: str = ""
+    why: str = ""
 
 
 def load_cases(kind: Kind, *, half: Half | None = "open", data: Path | None = None) -> tuple[Case, ...]:
@@ -199,9 +204,9 @@ def _intents(path: Path, version: tuple[int, int]) -> dict[str, Intent]:
     return {intent.intent: intent for intent in (parse(Intent, row, path, number) for number, row in rows(path))}
 
 
-def load_gold(kind: Kind, data: Path | None = None, *, held_out: bool = False) -> tuple[Gold, ...]:
-    """The labelled replies of data/gold/<kind>.jsonl, or those of <kind>-held-out.jsonl. Raises DataError."""
-    path = (data or DATA) / "gold" / f"{kind}{'-held-out' if held_out else ''}.jsonl"
+def load_gold(kind: Kind, data: Path | None = None, *, good: bool = True, held_out: bool = False) -> tuple[Gold, ...]:
+    """The labelled replies of data/gold/<kind>[-bad][-held-out].jsonl. Raises DataError."""
+    path = (data or DATA) / "gold" / f"{kind}{'' if good else '-bad'}{'-held-out' if held_out else ''}.jsonl"
     return tuple(parse(Gold, row, path, number) for number, row in rows(path))
 
 

@@ -17,6 +17,7 @@ from rapidfuzz import fuzz
 from harness.cases import Case
 from harness.engines import Reply
 from harness.turkish import clean, fold, has_finite, is_turkish, prose, sentences, words
+from harness.word_order import disorder
 
 Gate = Callable[[Case, Reply], str | None]
 
@@ -47,6 +48,8 @@ _QUESTION = frozenset(["mi", "misin", "mu", "musun", "miyim", "muyum"])
 _INFORMAL = re.compile(r"\bb(?:i|ir) ?se?[yi]\b|\bbis(?:i|ey|iy)\b")
 _CLITIC = frozenset(["mi", "misin", "musun", "miyim", "muyum", "miyiz", "muyuz", "da", "gibi", "kadar", "ile"])
 _QUOTED = re.compile(r"[\"“][^\"“”]{1,8}[\"”]")  # an answer about encodings shows what went wrong
+# Log-odds of a shuffle from which a reply is taken for one: 1-2 % of good replies are over it.
+DISORDER = 2.4
 _CODE = re.compile(r"`[^`\n]+`")
 # Begins small, has a full stop before a small letter, and a capital in the middle: the marks of a shuffle.
 _HEAP = re.compile(
@@ -154,7 +157,7 @@ def word_order(case: Case, reply: Reply) -> str | None:
         return "not a finished sentence"
     begins = {words(fold(sentence))[0] for sentence in sentences(text)}
     heap = case.complexity == "low" and _HEAP.search(text)  # a casual technical reply has `impl Shape` in mid-sentence
-    return "words in a heap" if begins & _CLITIC or heap else None
+    return "words in a heap" if begins & _CLITIC or heap or disorder(text) > DISORDER else None
 
 
 GATES: tuple[Gate, ...] = (empty, cut_off, turkish, window, loop, echo, boilerplate, think_leak, injection, only_code,

@@ -9,7 +9,7 @@ import math
 import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -55,6 +55,9 @@ class Known:
     denied: frozenset[str]
 
 
+Veto = Callable[[Case, Known, str, str], str | None]
+
+
 @dataclass(frozen=True)
 class Library:
     """All intents, and an inverted index of their examples: gram -> (examples, their weights).
@@ -76,7 +79,7 @@ def conversation(case: Case, reply: Reply) -> Outcome:
 
 
 def misses(case: Case, text: str) -> list[str]:
-    """Why the text does not meet the case's intent: not met, contradicted, or a heap of intents."""
+    """Why the text does not meet the case's intent: not met, or a veto. Raises DataError for an unknown intent."""
     if case.intent is None:
         return []
     library = _library(cases.DATA)
@@ -85,12 +88,12 @@ def misses(case: Case, text: str) -> list[str]:
     known, folded = library.known[case.intent], fold(prose(text))
     if not (_any(known.accept, folded) or _nearest(library, case.intent, folded)):
         return [f"intent '{case.intent}' not met"]
-    said = _RHETORICAL.sub(" ", folded)
-    if _any(known.contradict, said) or any(compiled(pattern).search(said) for pattern in case.contradict):
-        return ["contradicts the intent"]
-    if negated := _vetoed(known, text, folded):
-        return [f"negated: '{negated}'"]
-    return _stuffed(library, case.intent, folded) or _heap(known, folded)
+    return next(([reason] for veto in VETOES if (reason := veto(case, known, text, folded))), [])
+
+
+def veto_of(veto: Veto, case: Case, text: str) -> str | None:
+    """What one veto says of the text; None for a case without an intent."""
+    return veto(case, _library(cases.DATA).known[case.intent], text, fold(prose(text))) if case.intent else None
 
 
 def similarity(text: str) -> dict[str, float]:
@@ -105,13 +108,20 @@ def _nearest(library: Library, intent: str, folded: str) -> bool:
     return found[intent] >= max(enough, *(found[name] for name in found if name not in home or name == intent))
 
 
-def _stuffed(library: Library, intent: str, folded: str) -> list[str]:
+def contradicts(case: Case, known: Known, text: str, folded: str) -> str | None:
+    """What no good answer to this intent, or to this case, says."""
+    said = _RHETORICAL.sub(" ", folded)
+    patterns = (*known.contradict, *map(compiled, case.contradict))
+    return "contradicts the intent" if _any(patterns, said) else None
+
+
+def stuffed(case: Case, known: Known, text: str, folded: str) -> str | None:
     """A reply that does the work of many prompts is a list of keywords.
 
     Intents that share answers count as one, and a clause that serves the case's own intent serves no other: "Hangi
     konuda? Anlat, beraber kafa yoralım" is one answer, though "kafa yormak" alone would be another's.
     """
-    home = library.known[intent].siblings | {intent}
+    library, home = _library(cases.DATA), known.siblings | {case.intent or ""}
     clauses = [clause for clause in _clauses(library, folded) if not clause & home]
     foreign = 0
     while clauses:
@@ -119,7 +129,7 @@ def _stuffed(library: Library, intent: str, folded: str) -> list[str]:
         clauses = [clause for clause in clauses if not clause & (library.known[name].siblings | {name})]
         foreign += 1
     foreign = foreign if foreign >= MOST_INTENTS else _in_all(library, home, folded)
-    return [f"answers {foreign + 1} intents at once"] if foreign else []
+    return f"answers {foreign + 1} intents at once" if foreign else None
 
 
 def _clauses(library: Library, folded: str) -> list[frozenset[str]]:
@@ -157,12 +167,12 @@ def _spans(data: Path, folded: str) -> list[tuple[int, int, str]]:
             for match in pattern.finditer(folded)]
 
 
-def _heap(known: Known, folded: str) -> list[str]:
+def heap(case: Case, known: Known, text: str, folded: str) -> str | None:
     """A11: the words of a good answer in another order. Two or three words may stand in any order."""
-    if len(words(folded)) < 4 or not known.examples:
-        return []
+    if len(words(folded)) < 4:
+        return None
     same = [example for example in known.examples if fuzz.token_sort_ratio(example, folded) >= 95]
-    return ["words in a heap"] if same and max(fuzz.ratio(example, folded) for example in same) < 60 else []
+    return "words in a heap" if same and max(fuzz.ratio(example, folded) for example in same) < 60 else None
 
 
 # Negation. Folded words with the negative infix; what stands before it is the stem. Not the verbal noun: konuşmayı,
@@ -197,14 +207,18 @@ def denied_stems(text: str) -> frozenset[str]:
     return frozenset(found[:4] for s in said for pattern in (_NEGATIVE, _DENIAL) for found in pattern.findall(s))
 
 
-def _vetoed(known: Known, text: str, folded: str) -> str | None:
+def negated(case: Case, known: Known, text: str, folded: str) -> str | None:
     """Similarity is blind to polarity: a stem that the examples affirm and the reply denies is a veto.
 
     A light verb is none where another clause, that denies nothing, meets the intent by a pattern.
     """
     met = any(_any(known.accept, clause) and not denied_stems(clause) for clause in _CLAUSE.split(folded))
     stems = denied_stems(text) - known.denied - (_LIGHT if met else frozenset())
-    return next((stem for stem in sorted(stems) if any(_form_of(stem, word) for word in known.affirmed)), None)
+    return next((f"negated: '{stem}'" for stem in sorted(stems) if any(_form_of(stem, word) for word in known.affirmed)), None)
+
+
+# What a reply that meets the intent may still be refused for, in the order of the reasons.
+VETOES: tuple[Veto, ...] = (contradicts, negated, stuffed, heap)
 
 
 def _form_of(stem: str, word: str) -> bool:

@@ -27,6 +27,16 @@ _SEN = re.compile(
     r"\b(?:sen|seni|sana|sende|senden|senin|seninle|sence)\b|\b\w{2,}(?:[iu]yor|[ae]c[ae]k|[ae]bilir|[iu]r"
     r"|[ae]r|m[iu]s)s[iu]n\b|\b(?:sor|anlat|soyle|gel|bak|dinle|dene|yaz|dusun|ver|ye|ic|at)\b|\b(?:misin"
     r"|musun)\b")
+# What a friend says and an office does not: a verb to "sen", an interjection, an exclamation.
+_FRIENDLY = re.compile(
+    r"\b\w{2,}(?:[dt][iu]n|s[ae]n|m[ae]d[iu]n|s[iu]n m[iu]?|m[iu]s[iu]n|l[ae]s[ae]ne|s[ae]ne)\b|\b(?:birak|uyu|cek|degis(?:tir)?|ugra|durt|kos|tut|yap|al|ver"
+    r"|git|kalk|otur|bekle|unut|dur|gor|koy|ac|kapat|iste|basla|bitir|sakla|bul|kullan|calis(?:tir)?|kontrol et|takip et|say"
+    r"|hesapla|ekle|cikar|gec|kur|bas|don|izle|oku|sev|saril|gul|guven|anla|hatirla|topla|ayir|olc|giy|cal|ciz|sar|hallet"
+    r"|kay|sus|cevir|affet|haber ver|dert et|merak et\w*|etme|yapma|bakma|sorma|unutma|kasma|korkma|uzulme|olma|gitme|takma|kacirma)\b"
+    r"|\b(?:oh+|ay+|aman|tuh|ah+|hah|oo+|eh|of+|uf+|aa+|hey|alo|sst|masallah|insallah|estagfurullah|helal|bravo|aferin|eline saglik"
+    r"|canim|tamamdir|vah|hayirdir|noldu|gecmis olsun|kolay gelsin|hos geldin|hosca kal|gorusuruz|gunaydin|merhaba|iyi geceler"
+    r"|tatli ruyalar|basin sag olsun|afiyet olsun)\b")
+_EXCLAIMS = re.compile("[!\U0001f300-\U0001faff\u2600-\u27bf]")
 _HEDGE = re.compile(
     r"\b(?:bence|bana (?:kalirsa|gore)|sanirim|galiba|i (?:think|believe|guess)|bana sorarsan|tahminim\w*"
     r"|kanimca|herhalde)\b")
@@ -70,14 +80,14 @@ def markers(case: Case, text: str) -> dict[str, float]:
 
 
 def register(text: str) -> float:
-    """Casual register: 1 with a casual marker, .75 with sen-forms alone, 0 with siz-forms; stuffing costs."""
+    """Casual register: 1 with a casual marker, .75 with sen-forms or an exclamation alone, 0 with siz-forms; stuffing costs."""
     folded = fold(prose(text))
     if formal(text):
         return 0.0
     casual, allowed = _CASUAL.findall(folded), max(3.0, len(words(folded)) / 4)
     if casual:
         return min(1.0, allowed / len(casual))
-    return 0.75 if _SEN.search(folded) else 0.0
+    return 0.75 if _SEN.search(folded) or _FRIENDLY.search(folded) or _EXCLAIMS.search(text) else 0.0
 
 
 def opinion(text: str) -> float:
