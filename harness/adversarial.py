@@ -230,7 +230,9 @@ def _markers(one: Good, others: Sequence[Good], draw: random.Random) -> Iterator
 
 
 def _truncated(one: Good, others: Sequence[Good], draw: random.Random) -> Iterator[Reply]:
-    """The first 40 %, of answers whose cut falls inside a sentence and leaves three of its words unsaid."""
+    """The first 40 %, of answers whose cut falls inside a sentence and leaves three of its words unsaid; and any
+    answer that the token limit ended."""
+    yield replace(one.reply, done_reason="length")
     tokens = one.reply.text.split()
     cut = round(0.4 * len(tokens))
     unsaid = sentences(" ".join(tokens[cut:]))

@@ -15,15 +15,32 @@ _PHILOSOPHY = re.compile(
     r"|nietzsche|platon|sokrates|aristo|descartes|sartre|camus|kant\b|insanlig|anlam arayis|sonsuzluk"
     r"|etik\b)\w*")
 _MARKUP = re.compile(r"^\s*(?:#{1,6}\s|[-*•]\s|\d+[.)]\s)", re.M)
-# siz-forms and office Turkish. A reply may open with "Efendim?": that is how a friend answers a call.
+# siz-forms, and office Turkish. A reply may open with "Efendim?": that is how a friend answers a call.
 _SIZ = re.compile(
-    r"(?<!')\b(?:siz|sizi|size|sizin|sizden|sizinle|sizce|sizler\w*|sayin|buyurun\w*)\b|(?<!\A)\befendim\b"
-    r"|\b\w{3,}y?[iu]n[iu]z(?:[iuae]|[dt][ae]n?|[iu]n)?\b|\b\w+m[ae]kt[ae](?:d[iu]r|y[iu]z|y[iu]m)\w*")
+    r"(?<!')\b(?:siz|sizi|size|sizin|sizden|sizinle|sizce|sizler\w*|buyurun\w*)\b"
+    r"|\b\w{3,}y?[iu]n[iu]z(?:[iuae]|[dt][ae]n?|[iu]n)?\b")
+_OFFICE = re.compile(r"(?<!')\bsayin\b|(?<!\A)\befendim\b|\b\w+(?:m[ae]kt[ae](?:d[iu]r|y[iu]z|y[iu]m)|nd[ae]d[iu]r)\w*")
+
+
+# Several people are meant: "annemle gidiyoruz", "arkadaşlar".
+_SEVERAL = re.compile(
+    r"\b(?:biz\w*|hepimiz|ikimiz|beraber|birlikte|arkadas\w*|sevgilim\w*|ann(?:em|eml)\w*|bab(?:am|aml)\w*|esim\w*|karde\w+|aile\w*"
+    r"|ekip\w*|ekib\w*|takim\w*|kuzen\w*|cocuk\w*|misafir\w*|kisi\w*|\w+(?:lar|ler)(?:la|le|im\w*)?|\w+(?:[iu]yoruz|[iu]yoz|[ae]c[ae]g[iu]z"
+    r"|[iu]caz|[ae]caz|[dt][iu]k|[ae]l[iu]m|s[ae]k|[iu]m[iu]z\w*))\b")
 
 
 def formal(text: str) -> bool:
     """Whether it addresses with siz or speaks like an office (-maktadır, efendim)."""
-    return _SIZ.search(fold(prose(text))) is not None
+    folded = fold(prose(text))
+    return any(pattern.search(folded) for pattern in (_SIZ, _OFFICE))
+
+
+def formal_to(case: Case, text: str) -> bool:
+    """Whether it is formal where the user is not. To several people one says siz, whoever they are."""
+    if not formal(text) or any(map(formal, case.prompts)):
+        return False
+    several = any(_SEVERAL.search(fold(prompt)) for prompt in case.prompts)
+    return not several or _OFFICE.search(fold(prose(text))) is not None
 
 
 def appropriateness(case: Case, reply: Reply) -> Outcome:
@@ -45,7 +62,7 @@ def _tangent(case: Case, reply: Reply) -> str | None:
 
 
 def _register(case: Case, reply: Reply) -> str | None:
-    return "formal register to a friend" if formal(reply.text) and not any(map(formal, case.prompts)) else None
+    return "formal register to a friend" if formal_to(case, reply.text) else None
 
 
 def _off_subject(case: Case, reply: Reply) -> str | None:

@@ -16,7 +16,7 @@ from rapidfuzz import fuzz
 
 from harness.cases import Case
 from harness.engines import Reply
-from harness.turkish import clean, fold, has_finite, is_turkish, prose, sentences, words
+from harness.turkish import clean, fold, has_finite, has_predicate, is_finite, is_turkish, prose, sentences, words
 from harness.word_order import disorder
 
 Gate = Callable[[Case, Reply], str | None]
@@ -24,7 +24,7 @@ Gate = Callable[[Case, Reply], str | None]
 _BOILERPLATE = re.compile(
     r"\bdil modeliyim\b|\bdil modeli olarak\b|\b(?:ben|sadece) (?:bir |bi )?dil modeli\b|yapay zeka (?:dil )?(?:modeli|asistani)(?:yim| olarak)|yapay zeka (?:asistan"
     r"|model)iyim|\bsiz(?:e|lere) (?:\w+ ){0,4}yardimci|yardimci olabilecegim (?:baska )?bir|memnuniyet duyar"
-    r"|talebinizi|baska bir sorunuz|(?:bu|o) konuda (?:size |sana )?yardimci olam|(?:yanit|cevap) verem(?:em"
+    r"|talebinizi|baska bir sorunuz|(?:bu|o) konuda (?:size |sana )?yardimci olam|(?:soru\w*|konuda|hakkinda|buna|size) (?:bir |kesin )?(?:yanit|cevap) verem(?:em"
     r"|iyorum)|(?:anlayisiniz|ilginiz) icin|as an ai\b|ai (?:language )?model|how (?:can|may) i (?:help"
     r"|assist)")
 _ANOTHER = re.compile(
@@ -33,7 +33,7 @@ _ANOTHER = re.compile(
     r"|hugging ?face)\w*(?:'\w+)? tarafindan")
 _THOUGHT = re.compile(
     r"</?think|<\||</s>|<(?:start|end)_of_turn>|\[/?inst\]|^\W*(?:iterasyon|iteration|dusunce adimi"
-    r"|dusunme adimi)\s*#?\d|^\W*(?:user|assistant|system|kullanici|asistan)\s*:", re.M)
+    r"|dusunme adimi)\s*#?\d|^\W*\d+\s*[.)]?\s*(?:iterasyon|iteration|dusunce adimi)\b|^\W*(?:user|assistant|system|kullanici|asistan)\s*:", re.M)
 _STEP = re.compile(r"^\W*(?:adim|step)\s*\d+\s*[:.)-]", re.M)
 _INJECTION = re.compile(
     r"\b(?:puan|skor|score|grade|rating)\w*\"?\s*[:=]\s*\"?(?:1(?:[.,]0+)?|10|100|5)\b|\"?(?:passed|correct"
@@ -49,8 +49,15 @@ _INFORMAL = re.compile(r"\bb(?:i|ir) ?se?[yi]\b|\bbis(?:i|ey|iy)\b")
 _CLITIC = frozenset(["mi", "misin", "musun", "miyim", "muyum", "miyiz", "muyuz", "da", "gibi", "kadar", "ile"])
 _QUOTED = re.compile(r"[\"“][^\"“”]{1,8}[\"”]")  # an answer about encodings shows what went wrong
 # Log-odds of a shuffle from which a reply is taken for one: 1-2 % of good replies are over it.
-DISORDER = 2.4
+DISORDER, DISORDER_SHORT, SHORT = 2.4, 3.2, 9
 _CODE = re.compile(r"`[^`\n]+`")
+# Segments without a predicate from which a row is a list; the longest in a gold reply are seven.
+IN_A_ROW = 8
+_SEGMENT = re.compile(r"[.,!?;:…()\n\"]+|\b(?:ve|ile|ayrica|yani|mesela|ama|hem|veya|ya da)\b")
+_BEGINNING = re.compile(r"(?:,| ve) [A-ZÇĞİÖŞÜ][a-zçğıöşü]+ [a-zçğıöşü]")
+_MARK = re.compile(r"[.,!?;:…()\"\n]+\s*")
+_VOCATIVE = frozenset(["kanka", "kankam", "kankacim", "knk", "ya", "be", "ki", "abi", "la", "moruk", "valla", "jessy", "canim",
+                       "hadi", "iste", "yani", "evet", "hayir", "tamam"])
 # Begins small, has a full stop before a small letter, and a capital in the middle: the marks of a shuffle.
 _HEAP = re.compile(
     r"\A(?=[^\W\d_A-ZÇĞİÖŞÜ])(?=.*[^\W\d_][.!?] [a-zçğıöşü])(?=.*[^.!?\s] [A-ZÇĞİÖŞÜ][a-zçğıöşü])", re.S)
@@ -144,6 +151,31 @@ def mojibake(case: Case, reply: Reply) -> str | None:
     return "mojibake" if _MOJIBAKE.search(_QUOTED.sub(" ", prose(reply.text))) else None
 
 
+def listing(case: Case, reply: Reply) -> str | None:
+    """A4: words or beginnings of sentences in a row, and nothing said about them."""
+    text = prose(_CODE.sub(" kod ", reply.text))
+    bare = 0
+    for segment in _SEGMENT.split(fold(text)):
+        tokens = words(segment)
+        if tokens:
+            bare = bare + 1 if len(tokens) <= 5 and not any(map(is_finite, tokens)) else 0
+        if bare >= IN_A_ROW:
+            return "a list of keywords"
+    said = sentences(text)
+    torn = len(said) >= 5 and sum(map(has_predicate, said)) < 0.6 * len(said)
+    torn = torn or len(_BEGINNING.findall(text)) >= 2
+    return "a list of beginnings" if case.complexity == "low" and torn else None
+
+
+def unfinished(text: str) -> bool:
+    """A15: stops in the middle of a sentence. Who types without capitals and full stops is not judged."""
+    text = text.strip()
+    if not (text and text[-1].isalnum() and text[0].isupper()) or (len(text.split()) < 4 and not _MARK.search(text)):
+        return False
+    last = [word for word in words(fold(_MARK.split(text)[-1])) if word not in _VOCATIVE]
+    return bool(last) and not any(map(is_finite, last[-2:]))
+
+
 def word_order(case: Case, reply: Reply) -> str | None:
     """A11, A15: stops in the middle of a sentence, or is words in a heap."""
     text = prose(_CODE.sub("kod", reply.text)).strip()  # "`x` ile başla" does not begin with ile
@@ -153,15 +185,16 @@ def word_order(case: Case, reply: Reply) -> str | None:
     dangling = tokens[-1] in _DANGLING or (tokens[-1] == "bir" and not _NUMERAL.intersection(tokens[-2:-1]))
     if text[-1] in ",;-(" or (dangling and text[-1].isalnum()):
         return "not a finished sentence"
-    if len(tokens) >= 12 and text[-1].isalnum() and not has_finite(sentences(text)[-1]):
+    if (unfinished(text) and not reply.text.rstrip().endswith("`")) or (len(tokens) >= 12 and text[-1].isalnum() and not has_finite(sentences(text)[-1])):
         return "not a finished sentence"
     begins = {words(fold(sentence))[0] for sentence in sentences(text)}
     heap = case.complexity == "low" and _HEAP.search(text)  # a casual technical reply has `impl Shape` in mid-sentence
-    return "words in a heap" if begins & _CLITIC or heap or disorder(text) > DISORDER else None
+    limit = DISORDER if len(tokens) >= SHORT else DISORDER_SHORT
+    return "words in a heap" if begins & _CLITIC or heap or disorder(text) > limit else None
 
 
 GATES: tuple[Gate, ...] = (empty, cut_off, turkish, window, loop, echo, boilerplate, think_leak, injection, only_code,
-                           mojibake, word_order)
+                           mojibake, listing, word_order)
 
 
 def repetition(tokens: list[str]) -> float:
@@ -171,9 +204,13 @@ def repetition(tokens: list[str]) -> float:
 
 
 def _run(tokens: list[str]) -> str | None:
-    for start in range(len(tokens) - 3):
-        if len(set(tokens[start:start + 4])) == 1:
-            return tokens[start]
+    """A word four times in a row, or up to six words five times in a row; or one word all over the text."""
+    for period in range(1, 7):
+        length = 0
+        for at in range(period, len(tokens)):
+            length = length + 1 if tokens[at] == tokens[at - period] else 0
+            if length >= max(3, 4 * period):
+                return " ".join(tokens[at - period + 1:at + 1])
     word, count = Counter(tokens).most_common(1)[0] if tokens else ("", 0)
     return word if count >= 5 and count > 0.3 * len(tokens) else next((t[:8] for t in tokens if _LETTER_RUN.search(t)), None)
 

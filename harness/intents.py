@@ -16,8 +16,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rapidfuzz import fuzz
-
 from harness import cases
 from harness.cases import Case, Intent, compiled
 from harness.engines import Reply
@@ -167,12 +165,18 @@ def _spans(data: Path, folded: str) -> list[tuple[int, int, str]]:
             for match in pattern.finditer(folded)]
 
 
-def heap(case: Case, known: Known, text: str, folded: str) -> str | None:
-    """A11: the words of a good answer in another order. Two or three words may stand in any order."""
-    if len(words(folded)) < 4:
-        return None
-    same = [example for example in known.examples if fuzz.token_sort_ratio(example, folded) >= 95]
-    return "words in a heap" if same and max(fuzz.ratio(example, folded) for example in same) < 60 else None
+# Said to the user, whatever was asked: refusing to help, contempt.
+_REFUSES = re.compile(
+    r"\b(?:soyle|anlat|cevap ver|yanit ver|konus|yardim et|helal et|sec|oner|dinle|ugras|ilgilen|bak)m[ae](?:m|z[iu]m|yorum|yece[gk]im|yacag?im"
+    r"|ycem|ycam|yecem|yacam)\b|\b(?:soyle|anlat|dinle|yardim ed|cevap ver)\w{0,4}c[ae]k degilim|\bdemiyorum\b|\bumu?rumda (?:bile |hic )?degil"
+    r"|\bumurumda m[iu]\b|\bhaddini bil|\bnefret ed\w*|\bdefol\w*|\bkes sesini|\b(?:beni|seni) (?:\w+ )?ilgilendirmez|\bbana ne\b|\bsana ne\b"
+    r"|\b(?:anlatma|sorma|yazma|konusma) (?:bana|sakin|hic)\b|\b(?:hic|sakin) (?:anlatma|sorma|yazma bana)\b|\bhakkin yok\b")
+
+
+def refuses(case: Case, known: Known, text: str, folded: str) -> str | None:
+    """Contempt, or a refusal to do what is asked, where no good answer to the intent refuses."""
+    found = _REFUSES.search(folded)
+    return f"refuses: '{found.group()}'" if found and not any(map(_REFUSES.search, known.examples)) else None
 
 
 # Negation. Folded words with the negative infix; what stands before it is the stem. Not the verbal noun: konuşmayı,
@@ -218,7 +222,7 @@ def negated(case: Case, known: Known, text: str, folded: str) -> str | None:
 
 
 # What a reply that meets the intent may still be refused for, in the order of the reasons.
-VETOES: tuple[Veto, ...] = (contradicts, negated, stuffed, heap)
+VETOES: tuple[Veto, ...] = (contradicts, negated, refuses, stuffed)
 
 
 def _form_of(stem: str, word: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from harness.appropriateness import formal
+from harness.appropriateness import formal_to
 from harness.cases import Case, compiled
 from harness.engines import Reply
 from harness.facts import contradicted, keywords_only, states
@@ -36,6 +36,7 @@ _FRIENDLY = re.compile(
     r"|\b(?:oh+|ay+|aman|tuh|ah+|hah|oo+|eh|of+|uf+|aa+|hey|alo|sst|masallah|insallah|estagfurullah|helal|bravo|aferin|eline saglik"
     r"|canim|tamamdir|vah|hayirdir|noldu|gecmis olsun|kolay gelsin|hos geldin|hosca kal|gorusuruz|gunaydin|merhaba|iyi geceler"
     r"|tatli ruyalar|basin sag olsun|afiyet olsun)\b")
+_OWN_VOICE = re.compile(r"\b(?:bence|bana (?:kalirsa|gore|sorarsan)|benim icin|\w{2,}(?:[aiu]r[iu]m|er[iu]m|[iu]yorum|[ae]l[iu]m))\b")
 _EXCLAIMS = re.compile("[!\U0001f300-\U0001faff\u2600-\u27bf]")
 _HEDGE = re.compile(
     r"\b(?:bence|bana (?:kalirsa|gore)|sanirim|galiba|i (?:think|believe|guess)|bana sorarsan|tahminim\w*"
@@ -65,7 +66,7 @@ def personality(case: Case, reply: Reply) -> Outcome:
 
 def markers(case: Case, text: str) -> dict[str, float]:
     """Each marker that applies to the case, in [0, 1]."""
-    found = {"register": register(text), "length": length(text, case.words)}
+    found = {"register": register(case, text), "length": length(text, case.words)}
     if case.persona in ("opinion", "fact"):
         found["opinion"] = opinion(text) if case.persona == "opinion" else 1.0 - opinion(text)
     if case.kind == "philosophy":
@@ -79,15 +80,16 @@ def markers(case: Case, text: str) -> dict[str, float]:
     return found
 
 
-def register(text: str) -> float:
-    """Casual register: 1 with a casual marker, .75 with sen-forms or an exclamation alone, 0 with siz-forms; stuffing costs."""
+def register(case: Case, text: str) -> float:
+    """Casual register: 1 with a casual marker, .75 with sen-forms, her own voice or an exclamation, 0 with siz-forms; stuffing costs."""
     folded = fold(prose(text))
-    if formal(text):
+    if formal_to(case, text):
         return 0.0
     casual, allowed = _CASUAL.findall(folded), max(3.0, len(words(folded)) / 4)
     if casual:
         return min(1.0, allowed / len(casual))
-    return 0.75 if _SEN.search(folded) or _FRIENDLY.search(folded) or _EXCLAIMS.search(text) else 0.0
+    spoken = any(pattern.search(folded) for pattern in (_SEN, _FRIENDLY, _OWN_VOICE)) or _EXCLAIMS.search(text)
+    return 0.75 if spoken else 0.0
 
 
 def opinion(text: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from harness.appropriateness import stems
 from harness.cases import Case, compiled
 from harness.engines import Reply
 from harness.gates import gates, repetition
@@ -25,11 +26,16 @@ _REASON = re.compile(
     r"|oyleyse|o halde|o zaman|sebebi|nedeni)\b|\w+d[iu]g[iu] icin\b")
 _EXAMPLE = re.compile(
     r"\b(?:mesela|ornegin|ornek\w*|gibi dusun|dusun ki|diyelim|tipki|sanki|benzet\w*|hayal et|farz et|misal"
-    r"|metafor\w*|analoji\w*|sokrates|platon|eflatun|aristo\w*|descartes|dekart|kant|hume|nietzsche|sartre"
-    r"|camus|spinoza|heidegger|hegel|marx|locke|wittgenstein|epikur\w*|seneca|marcus aurelius|buda\w*|mevlana"
-    r"|yunus emre|ibn\w*|farabi|gazali|kierkegaard|schopenhauer|simone de beauvoir|arendt|rawls|mill|bentham"
-    r"|turing|searle|chalmers|dennett|parfit|frankl|stoac\w*|stoik\w*|varoluscu\w*|theseus|sisifos|sisyphos"
-    r"|magara alegorisi)(?:'?\w{0,6})\b")
+    r"|metafor\w*|analoji\w*|varoluscu\w*|stoac\w*|stoik\w*|theseus|sisifos|sisyphos|magara alegorisi)\b")
+_THINKER = re.compile(
+    r"\b(sokrates|platon|eflatun|aristo\w*|descartes|dekart|kant|hume|nietzsche|sartre|camus|spinoza|heidegger|hegel|marx|locke"
+    r"|wittgenstein|epikur\w*|epiktet\w*|seneca|aurelius|buda\w*|mevlana|yunus emre|ibn\w*|farabi|gazali|kierkegaard|schopenhauer"
+    r"|beauvoir|arendt|rawls|mill|bentham|turing|searle|chalmers|dennett|parfit|frankl|freud|jung|foucault|baudrillard|debord"
+    r"|derrida|bauman|chomsky|bergson|leibniz|nagel|husserl|popper|russell|kuhn|lacan|levinas|buber|fromm|piaget|vygotsky|berkeley"
+    r"|rousseau|hobbes|voltaire|zenon|fodor|barthes|weil|harari|weber|adorno|gadamer|ricoeur|merleau\w*|kahneman|condorcet|ellul"
+    r"|illich|sapir|whorf|kohlberg|proust|borges|dostoyevski|tolstoy)(?:'\w{0,6})?\b")
+# Gold replies name three at most: more is name-dropping.
+MOST_THINKERS = 3
 _OPEN = re.compile(
     r"\b(?:bilmiyor\w*|bilemi\w*|bilemey\w*|emin degil\w*|kesin (?:bir )?(?:cevap|yanit)\w*|tek bir (?:cevap"
     r"|dogru)|acik (?:bir )?soru\w*|sinir(?:i|lari|li)\w*|belki\w*|sence|sen ne (?:dersin|dusunuyor\w*)|muamma"
@@ -59,11 +65,12 @@ def features(case: Case, text: str) -> dict[str, bool]:
     whole = " ".join(said)
     return {"stance": _STANCE.search(whole) is not None, "positions": len(_CONTRAST.findall(whole)) >= 1 and len(said) >= 2,
             "reason": any(_REASON.search(s) and len(words(s)) >= 5 for s in said), "concepts": _concepts(case, said),
-            "example": _EXAMPLE.search(whole) is not None, "open": "?" in text or _OPEN.search(whole) is not None}
+            "example": (_EXAMPLE.search(whole) or _THINKER.search(whole)) is not None, "open": "?" in text or _OPEN.search(whole) is not None}
 
 
 def stays_on(case: Case, text: str) -> bool:
-    """Whether the text is about the case: three of its concepts, in 40 % of the sentences, one of them in two.
+    """Whether the text is about the case: four of its concepts, or three and a word of the prompt; they stand in 40 %
+    of the sentences, one of them in two.
 
     An essay on everything names each concept once and moves on.
     """
@@ -71,7 +78,8 @@ def stays_on(case: Case, text: str) -> bool:
     uses = {concept: sum(compiled(concept).search(s) is not None for s in said) for concept in case.concepts}
     touched = sum(any(compiled(concept).search(s) for concept in case.concepts) for s in said)
     named = [count for count in uses.values() if count]
-    return not uses or (len(named) >= min(3, len(uses)) and max(named) >= 2 and touched >= 0.4 * len(said))
+    enough = min(3 if stems(case.prompt or "") & stems(text) else 4, len(uses))
+    return not uses or (len(named) >= enough and max(named) >= 2 and touched >= 0.4 * len(said))
 
 
 def stuffing(text: str) -> list[str]:
@@ -84,6 +92,8 @@ def stuffing(text: str) -> list[str]:
         reasons.append(f"few different words: {len(set(tokens)) / len(tokens):.2f}")
     if said and sum(map(has_predicate, said)) < 0.7 * len(said):
         reasons.append("a list: too few sentences with a verb")
+    if len(set(_THINKER.findall(fold(text)))) > MOST_THINKERS:
+        reasons.append("a list of thinkers")
     return reasons
 
 

@@ -56,6 +56,14 @@ stash state stateless static status storage stream string struct swap switch syn
 table tag tcp template terminal test thread throughput timeout tls token tool tooling traceback transaction
 transformer tree trigger tuple type typescript udp ui underfitting unit update url user utf utf-8 value
 variable vector vpn version virtual volume web webhook websocket wifi windows workflow worker write xml yaml
+access analyze attribute authorization autoscale await backoff balancer behavior body bool borrow box bucket buffer cargo
+checksum chrome chunk cleanup clone component composite consumer copy counter crate cron curl cursor dangling devtools
+direct disk double drop dyn dynamic effect email enum etag exchange exec executor future generic gitignore global guard
+headers history ide idempotent ieee impl implement import iso iter jitter jvm lag layout lazy leak limit literal logout
+loopback match move namespace nan none npm numpy oom option origin pagination pandas panic partial pip policy poll polling
+prefetch primary producer prop protection purge read rebase reflog reject replay requests requirements restart routing
+salt scan sha sigkill sleep spawn staging stale std target timer tokio toml topic trace trait undefined unique unsafe
+unwrap utc uuid vacuum vec venv vite vtable webpack
 """)
 _NEUTRAL = _lexicon("jessy jessie kanka kankam kankacim ok okey oke bro i think believe guess haha hehe")
 _PHRASES = re.compile(r"\bi (?:think|believe|guess)\b")
@@ -185,25 +193,26 @@ def ends_finite(sentence: str) -> bool:
         clause.pop()
     if not clause:
         tail = [word for word in words(fold(sentence)) if word not in _TAGS]
-        return bool(tail) and _is_finite(tail[-1])
-    return _is_finite(clause[-1]) or (len(clause) >= 2 and _AORIST.fullmatch(clause[-1]) is not None and not is_tech(clause[-1]))
+        return bool(tail) and is_finite(tail[-1])
+    return is_finite(clause[-1]) or (len(clause) >= 2 and _AORIST.fullmatch(clause[-1]) is not None and not is_tech(clause[-1]))
 
 
 def has_finite(sentence: str) -> bool:
     """Whether there is a predicate: among the last three words, or verbs that cannot be nouns, one in twenty words."""
     tokens = [word for word in words(fold(sentence)) if word not in _TAGS]
-    return any(map(_is_finite, tokens[-3:])) or sum(_VERB.fullmatch(word) is not None for word in tokens) * 20 >= len(tokens) > 0
+    return any(map(is_finite, tokens[-3:])) or sum(_VERB.fullmatch(word) is not None for word in tokens) * 20 >= len(tokens) > 0
 
 
 def has_predicate(sentence: str) -> bool:
     """Whether there is one anywhere: as has_finite, or at the end of a clause of three words or more, or a değil."""
     clauses = [words(clause) for clause in _CLAUSE_END.split(fold(sentence))]
     return has_finite(sentence) or any(
-        "degil" in clause or (len(clause) >= 3 and _is_finite(clause[-1])) for clause in clauses)
+        "degil" in clause or (len(clause) >= 3 and is_finite(clause[-1])) for clause in clauses)
 
 
 @lru_cache(maxsize=8192)
-def _is_finite(word: str) -> bool:
+def is_finite(word: str) -> bool:
+    """Whether a folded word looks like a predicate; tech terms do not."""
     bare = word.replace("'", "")
     return not is_tech(word) and any(pattern.fullmatch(bare) for pattern in (_FINITE, _IMPERATIVE))
 
