@@ -17,8 +17,27 @@ def main(arguments: list[str] | None = None) -> int:
     cases = commands.add_parser("cases", help="the eval set: a table, and with --check whether it is sound")
     cases.add_argument("--check", action="store_true", help="list what is wrong, and exit with 1 if anything is")
     cases.add_argument("--data", type=Path, default=None, help="another data folder")
+    certify = commands.add_parser("certify", help="score labelled replies and replies made to fool; write the certificate of the scorers")
+    certify.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the certificate that lies there is another")
+    certify.add_argument("--sample", type=int, default=None, metavar="N", help="good replies that a family's bad ones are made of (default: 60)")
+    certify.add_argument("--out", type=Path, default=None, metavar="FILE", help="default: reports/certificate.json")
+    certify.add_argument("--show", metavar="CRITERION[:FAMILY]", help="print what a scorer gets wrong, never of the held-out replies")
+    commands.add_parser("fit", help="fit what the scorers learn from text, and write harness/fitted.npz")
     given = parser.parse_args(arguments)
-    return _cases(given.data, check=given.check) if given.command == "cases" else _fetch()
+    if given.command == "cases":
+        return _cases(given.data, check=given.check)
+    if given.command == "certify":
+        from harness.certify import command
+
+        return command(sample=given.sample, out=given.out, check=given.check, show=given.show)
+    return _fit() if given.command == "fit" else _fetch()
+
+
+def _fit() -> int:
+    from harness.fit import fit
+
+    print(fit())
+    return 0
 
 
 def _fetch() -> int:

@@ -248,7 +248,7 @@ def _spoof(one: Good, others: Sequence[Good], draw: random.Random) -> Iterator[R
     """Steps that are empty or say the same, as many as the band wants; for simple prompts, eight real ones."""
     if one.case.complexity == "low":
         steps = [f"{number}. {step}" for number, step in enumerate(
-            (words(said.reply.thinking) and said.reply.thinking.splitlines()[0] or said.case.prompts[0] for said in
+            ((words(said.reply.thinking) and said.reply.thinking.splitlines()[0]) or said.case.prompts[0] for said in
              draw.sample(list(others), min(8, len(others)))), start=1)]
     else:
         count, say = 4 if one.case.complexity == "medium" else 7, draw.choice(("Soruyu düşünüyorum.", "", "..."))

@@ -41,9 +41,9 @@ def import_scoring() -> None:
 
 
 def _warm() -> None:
-    from harness import cases, intents, turkish
+    from harness import cases, intents, language
 
-    turkish.is_turkish("Sor kanka, dinliyorum, ne oldu anlat bakalım.")
+    language.is_turkish("Sor kanka, dinliyorum, ne oldu anlat bakalım.")
     if (cases.DATA / "evals" / "intents.jsonl").is_file():
         intents.prepare()
 

@@ -19,7 +19,7 @@ _MARKUP = re.compile(r"^\s*(?:#{1,6}\s|[-*•]\s|\d+[.)]\s)", re.M)
 _SIZ = re.compile(
     r"(?<!')\b(?:siz|sizi|size|sizin|sizden|sizinle|sizce|sizler\w*|buyurun\w*)\b"
     r"|\b\w{3,}y?[iu]n[iu]z(?:[iuae]|[dt][ae]n?|[iu]n)?\b")
-_OFFICE = re.compile(r"(?<!')\bsayin\b|(?<!\A)\befendim\b|\b\w+(?:m[ae]kt[ae](?:d[iu]r|y[iu]z|y[iu]m)|nd[ae]d[iu]r)\w*")
+_OFFICE = re.compile(r"(?<!')\bsayin\b|(?<!\A)\befendim\b|\b\w+(?:m[ae]kt[ae](?:d[iu]r|y[iu]z|y[iu]m))\w*")
 
 
 # Several people are meant: "annemle gidiyoruz", "arkadaşlar".

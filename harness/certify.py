@@ -7,24 +7,31 @@ The result is a plain dictionary, the same bytes for the same scorers, cases, go
 
 from __future__ import annotations
 
+import json
 import random
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 from harness import adversarial, cases, gates, intents
+from harness import certificate as standing
 from harness.adversarial import FAMILIES, Bad, Good
 from harness.appropriateness import appropriateness
 from harness.cases import KINDS, Case, Gold, Kind, load_cases, load_gold
 from harness.dialogue import dialogue
+from harness.display import visible
 from harness.emotion import empathy
 from harness.engines import Reply
 from harness.facts import technical
+from harness.files import write_text
 from harness.intents import conversation
 from harness.iterations import BANDS, iteration_efficiency, iterations
+from harness.jsonl import DataError
 from harness.persona import personality
 from harness.philosophy import depth
 from harness.score import Check
@@ -93,9 +100,9 @@ def examine(sample: int = SAMPLE, tick: Callable[[str], None] = lambda name: Non
             for one in (one for kind in scorer.kinds for one in replies[kind] if name != "test_iterations" or _in_band(one)):
                 outcome = scorer.check(one.case, one.reply)
                 good[name].append((one, held_out, outcome.passed, outcome.reasons))
-        for one in _bad(name, scorer, known, sample):
-            outcome = scorer.check(one.case, one.reply)
-            bad.append(Judged(name, one, outcome.passed, outcome.reasons))
+        for made in _bad(name, scorer, known, sample):
+            outcome = scorer.check(made.case, made.reply)
+            bad.append(Judged(name, made, outcome.passed, outcome.reasons))
     return Evidence(good, bad)
 
 
@@ -108,11 +115,76 @@ def certificate(evidence: Evidence, sample: int = SAMPLE, tick: Callable[[str], 
     constants = _constants()
     tick("deletion")
     content: Json = {
-        "format": FORMAT, "seed": SEED, "sample": sample, "criteria": criteria,
+        "format": FORMAT, "scorers": standing.scorers(), "evidence": standing.evidence(), "seed": SEED, "sample": sample,
+        "criteria": criteria,
         "families": {family: _pooled(judged for judged in evidence.bad if judged.bad.family == family) for family in FAMILIES
                      if any(judged.bad.family == family for judged in evidence.bad)},
         "invariance": invariance, "constants": constants, "deletion": deletion(evidence), "rules": rules()}
     return {**content, "problems": problems(content)}
+
+
+def command(*, sample: int | None = None, out: Path | None = None, check: bool = False, show: str | None = None) -> int:
+    """`python -m harness certify`: 0 certified, 1 not, or with `check` another certificate than the one that lies there."""
+    path, sample = out or standing.FILE, SAMPLE if sample is None else sample
+
+    def tick(name: str) -> None:
+        if sys.stderr.isatty():
+            print(f"  {name}", file=sys.stderr)
+
+    try:
+        found = examine(sample, tick)
+        if show:
+            return _show(found, *show.partition(":")[::2])
+        content = certificate(found, sample, tick)
+    except (DataError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 4
+    print("\n".join(table(content)))
+    text = json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    if not check:
+        write_text(path, text)
+        print(f"certificate: {path.name} {standing.digest(content)}")
+    elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+        print(f"{path.name} is not the certificate of these scorers; run: python -m harness certify", file=sys.stderr)
+        return 1
+    return 1 if content["problems"] else 0
+
+
+def table(content: Json) -> Iterator[str]:
+    """The certificate on the terminal: a line a criterion, a line a family, what stands beside them, and the problems."""
+    yield f"{'criterion':<22}{'kept, held out':>22}{'kept, known':>13}{'refused':>9}{'same spelled otherwise':>24}"
+    for name, row in content["criteria"].items():
+        held, known = row["kept"]["held_out"], row["kept"]["known"]
+        yield (f"{name:<22}{held['hits']:>9} of {held['n']:<4}{held['rate']:>6.1%}{known['rate']:>13.1%}{row['tnr']:>9.1%}"
+               f"{content['invariance'][name]['rate']:>24.1%}")
+    yield ""
+    for family, cell in content["families"].items():
+        worst = min((row["families"][family]["rate"], name) for name, row in content["criteria"].items() if family in row["families"])
+        yield f"{family:<5}{FAMILIES[family]:<48}{cell['hits']:>6} of {cell['n']:<6}{cell['rate']:>6.1%}   worst {worst[0]:.1%} {worst[1]}"
+    yield ""
+    constants = content["constants"]
+    yield (f"one answer to all: {constants['best']['share']:.1%}; two in one: {constants['best_pair']['share']:.1%}; "
+           f"accepted for another intent: {constants['wrong_intent']['share']:.2%}")
+    yield f"without a gate: {', '.join(f'{gate} {sum(through.values())}' for gate, through in content['deletion'].items())} get through"
+    yield "rules: " + ", ".join(f"{kind} {row['patterns']} for {row['cases']} cases" for kind, row in content["rules"].items())
+    yield ""
+    yield from content["problems"] or ["certified"]
+
+
+def _show(found: Evidence, criterion: str, family: str) -> int:
+    """What the scorer gets wrong, for who writes its rules: refused good replies, accepted bad ones. Nothing held out."""
+    name = criterion if criterion in SCORERS else f"test_{criterion}"
+    if name not in SCORERS or (family and family not in FAMILIES):
+        print(f"--show {criterion}:{family}: criteria are {', '.join(SCORERS)}; families are {', '.join(FAMILIES)}", file=sys.stderr)
+        return 4
+    wrong = [(one.case, one.reply, "; ".join(reasons)) for one, held_out, kept, reasons in found.good[name] if not held_out and not kept]
+    if family:
+        wrong = [(one.bad.case, one.bad.reply, "accepted") for one in found.bad
+                 if one.criterion == name and one.bad.family == family and one.passed and not one.bad.held_out]
+    for case, reply, reason in wrong:
+        print(visible(f"{case.id}: {case.prompts[-1]}\n    {reply.text}\n    {reason}"))
+    print(f"{len(wrong)} {'accepted' if family else 'refused'}")
+    return 0
 
 
 def problems(content: Json) -> list[str]:
@@ -187,7 +259,7 @@ def _in_band(one: Good) -> bool:
 def _bad(name: str, scorer: Scorer, known: Mapping[Kind, Sequence[Good]], sample: int) -> Iterator[Bad]:
     pool = [one for kind in scorer.kinds for one in known[kind]]
     for family in scorer.families:
-        draw = random.Random(f"{SEED} {name} {family}")  # noqa: S311
+        draw = random.Random(f"{SEED} {name} {family}")
         for kind in scorer.kinds:
             # The first kind is the criterion's own; the others lend it some cases each.
             share = sample if kind == scorer.kinds[0] else max(1, sample // 4)
@@ -220,7 +292,7 @@ def _written(kind: Kind, *, held_out: bool) -> tuple[Gold, ...]:
 
 def _invariance(name: str, scorer: Scorer, evidence: Evidence, sample: int) -> Json:
     """How often a good reply gets the same verdict in another spelling (A22), all spellings together."""
-    draw = random.Random(f"{SEED} {name} invariance")  # noqa: S311
+    draw = random.Random(f"{SEED} {name} invariance")
     rows = evidence.good[name]
     same = [scorer.check(one.case, replace(one.reply, text=text)).passed == kept
             for one, _, kept, _ in draw.sample(rows, min(sample, len(rows)))

@@ -25,11 +25,11 @@ _FEELINGS = {
         r"|yasa(?:sin)?\b|efsane\w*|gurur\w*|heyecan\w*|cok iyi\w*|aferin|vay be|hayirli olsun|bomba"
         r"|goz(?:un|unuz|ler\w*) ?aydin\w*"),
     "anger": (
-        r"sinir\w*|kiz(?:gin\w*|mak\w*|din\w*|mis\w*|man\w*|ar\w*|il\w*)|ofke\w*|delir\w*|cildir\w*|hakli\w*"
+        r"sinir\w*|kiz(?:iyo\w*|gin\w*|mak\w*|din\w*|mis\w*|man\w*|ar\w*|il\w*)|ofke\w*|delir\w*|cildir\w*|hakli\w*"
         r"|gicik\w*|bozul\w*|haksizlik\w*|sinir bozucu|uyuz\w*|ayip\w*"),
     "fear": (
         r"kork\w*|od(?:un|u) (?:kop|patla)\w*|yureg\w*(?: agz\w*)?|endise\w*|kayg\w*|gergin\w*|geril\w*|stres\w*|panik\w*|heyecan\w*|tedirgin\w*|urk\w*"),
-    "loneliness": r"uzul\w*|kiril\w*|yalniz\w*|kimsesiz\w*|tek basina\w*|yanindayim|buradayim|burdayim|ozle\w*|icine kapan\w*",
+    "loneliness": r"uzul\w*|kiril\w*|yalniz\w*|yapayalniz\w*|kimsesiz\w*|tek basina\w*|yanindayim|buradayim|burdayim|ozle\w*|icine kapan\w*",
     "loss": (
         r"bas(?:in|iniz) sag ?ol\w*|allah rahmet\w*|mekani cennet\w*|sabir\w*|sabr\w*|kayip\w*|kayb\w*"
         r"|yas(?:ini|in|i)?\b|uzul\w*|uzgun\w*|icim (?:acidi|burkuldu|parcal\w*)|aci\w*|ozle\w*|zor (?:bir|bi"
@@ -50,14 +50,15 @@ _DISMISSAL = (
     r"|onemli degil|olur (?:oyle|boyle)|bana ne|ne var bunda|kafana takma\w*|dusunme (?:bunlari|artik)")
 # Belittling, moralising, turning to oneself: no empathy beside it makes it good.
 _CONTEMPT = (
-    r"(?:bu kadar|ne diye|o kadar|bosuna) (?:buyut|abart|dagil|uzul|sinirlen|kork|dramatize|uzat|takil|dert ed|kendini yi)\w*"
+    r"(?:bu kadar|o kadar) (?:buyut|abart|dagil|dramatize|uzat|takil|kuruntu)\w*|(?:ne diye|bosuna) (?:\w+ )?(?:buyut|abart|dagil|uzul"
+    r"|sinirlen|kork|uzat|takil|dert ed|yiyo)\w*"
     r"|dramatize et\w*|kuruntu yap\w*|mizmizlan\w*|sizlan\w*|simar\w*|nazlan\w*|hayatin kanunu|herkesin basina gel\w*"
     r"|herkes (?:yalniz|oyle|boyle)\w*|kendi kendine gec\w*|iki gune (?:unut|gec)\w*|alisirsin|(?:yat|git) (?:uyu|yat)\b(?! istersen)"
     r"|(?:sen de|biraz) (?:biraz )?kendine bak|ne var (?:ki|bunda|canim)|uzulecek (?:bir sey|ne|bir|kadar)\w*|sinirlenecek ne"
     r"|ne(?:yi)? (?:uzul|agl|kork|sinirlen)uyorsun|guclu ol biraz|takilma (?:bunlara|buna)|onemsiz|sacma(?:lama|lik)?\b|komik olma"
     r"|dizi mi cek\w*|sana ne olmus|ne olmus yani|olan olmus|(?:zaten )?senin (?:sucun|hatan)|hak etmissin|kendin (?:istedin|sectin|ettin)")
 _GENERIC_CAUSE = (
-    r"bu durum\w*|boyle bi(?:r)? (?:durum|sey|haber)\w*|bu surec\w*|yasadik\w*|basina gelen\w*|bu haber\w*"
+    r"bu durum\w*|boyle bir? (?:durum|sey|haber|kayip|kayb|yoklu|aci|gun|an)\w*|bu surec\w*|yasadik\w*|basina gelen\w*|bu haber\w*"
     r"|boyle zaman\w*")
 _ASKS = (
     r"\b(?:ne|nasil|neden|niye|nerede|kim|hangi|neler|neyi|neye|nolu\w*|noldu)\b[^.!]*\?|ister misin"

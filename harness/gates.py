@@ -16,7 +16,8 @@ from rapidfuzz import fuzz
 
 from harness.cases import Case
 from harness.engines import Reply
-from harness.turkish import clean, fold, has_finite, has_predicate, is_finite, is_turkish, prose, sentences, words
+from harness.language import is_turkish
+from harness.turkish import clean, fold, has_finite, has_predicate, is_finite, prose, sentences, words
 from harness.word_order import disorder
 
 Gate = Callable[[Case, Reply], str | None]
@@ -49,7 +50,7 @@ _INFORMAL = re.compile(r"\bb(?:i|ir) ?se?[yi]\b|\bbis(?:i|ey|iy)\b")
 _CLITIC = frozenset(["mi", "misin", "musun", "miyim", "muyum", "miyiz", "muyuz", "da", "gibi", "kadar", "ile"])
 _QUOTED = re.compile(r"[\"“][^\"“”]{1,8}[\"”]")  # an answer about encodings shows what went wrong
 # Log-odds of a shuffle from which a reply is taken for one: 1-2 % of good replies are over it.
-DISORDER, DISORDER_SHORT, SHORT = 2.4, 3.2, 9
+DISORDER, DISORDER_SHORT, SHORT = 2.0, 2.8, 9
 _CODE = re.compile(r"`[^`\n]+`")
 # Segments without a predicate from which a row is a list; the longest in a gold reply are seven.
 IN_A_ROW = 8
@@ -172,7 +173,10 @@ def unfinished(text: str) -> bool:
     text = text.strip()
     if not (text and text[-1].isalnum() and text[0].isupper()) or (len(text.split()) < 4 and not _MARK.search(text)):
         return False
-    last = [word for word in words(fold(_MARK.split(text)[-1])) if word not in _VOCATIVE]
+    *before, tail = _MARK.split(text)
+    if before and text[:-len(tail)].rstrip().endswith(":"):
+        return False  # "Cevap: B"
+    last = [word for word in words(fold(tail)) if word not in _VOCATIVE]
     return bool(last) and not any(map(is_finite, last[-2:]))
 
 
@@ -209,7 +213,7 @@ def _run(tokens: list[str]) -> str | None:
         length = 0
         for at in range(period, len(tokens)):
             length = length + 1 if tokens[at] == tokens[at - period] else 0
-            if length >= max(3, 4 * period):
+            if length >= (3 if period == 1 else 4 * period):
                 return " ".join(tokens[at - period + 1:at + 1])
     word, count = Counter(tokens).most_common(1)[0] if tokens else ("", 0)
     return word if count >= 5 and count > 0.3 * len(tokens) else next((t[:8] for t in tokens if _LETTER_RUN.search(t)), None)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
 from harness import cases
 from harness.cases import Case, Intent, compiled
 from harness.engines import Reply
@@ -167,15 +168,15 @@ def _spans(data: Path, folded: str) -> list[tuple[int, int, str]]:
 
 # Said to the user, whatever was asked: refusing to help, contempt.
 _REFUSES = re.compile(
-    r"\b(?:soyle|anlat|cevap ver|yanit ver|konus|yardim et|helal et|sec|oner|dinle|ugras|ilgilen|bak)m[ae](?:m|z[iu]m|yorum|yece[gk]im|yacag?im"
+    r"\b(?:soyle|anlat|cevap ver|yanit ver|konus|yardim et|helal et|sec|oner|dinle|ugras|ilgilen)m[ae](?:m|z[iu]m|yorum|yece[gk]im|yacag?im"
     r"|ycem|ycam|yecem|yacam)\b|\b(?:soyle|anlat|dinle|yardim ed|cevap ver)\w{0,4}c[ae]k degilim|\bdemiyorum\b|\bumu?rumda (?:bile |hic )?degil"
-    r"|\bumurumda m[iu]\b|\bhaddini bil|\bnefret ed\w*|\bdefol\w*|\bkes sesini|\b(?:beni|seni) (?:\w+ )?ilgilendirmez|\bbana ne\b|\bsana ne\b"
+    r"|\bumurumda m[iu]\b|\bhaddini bil|\bnefret ed\w*|\bdefol\w*|\bkes sesini|\b(?:beni|seni) (?:\w+ )?ilgilendirmez|\b(?:bana|sana) ne(?=\s*(?:[.!?,;]|$))"
     r"|\b(?:anlatma|sorma|yazma|konusma) (?:bana|sakin|hic)\b|\b(?:hic|sakin) (?:anlatma|sorma|yazma bana)\b|\bhakkin yok\b")
 
 
 def refuses(case: Case, known: Known, text: str, folded: str) -> str | None:
     """Contempt, or a refusal to do what is asked, where no good answer to the intent refuses."""
-    found = _REFUSES.search(folded)
+    found = _REFUSES.search(_RHETORICAL.sub(" ", folded))
     return f"refuses: '{found.group()}'" if found and not any(map(_REFUSES.search, known.examples)) else None
 
 

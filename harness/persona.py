@@ -36,7 +36,7 @@ _FRIENDLY = re.compile(
     r"|\b(?:oh+|ay+|aman|tuh|ah+|hah|oo+|eh|of+|uf+|aa+|hey|alo|sst|masallah|insallah|estagfurullah|helal|bravo|aferin|eline saglik"
     r"|canim|tamamdir|vah|hayirdir|noldu|gecmis olsun|kolay gelsin|hos geldin|hosca kal|gorusuruz|gunaydin|merhaba|iyi geceler"
     r"|tatli ruyalar|basin sag olsun|afiyet olsun)\b")
-_OWN_VOICE = re.compile(r"\b(?:bence|bana (?:kalirsa|gore|sorarsan)|benim icin|\w{2,}(?:[aiu]r[iu]m|er[iu]m|[iu]yorum|[ae]l[iu]m))\b")
+_OWN_VOICE = re.compile(r"\b(?:\w{2,}(?:[aiu]r[iu]m|er[iu]m|[iu]yorum|[ae]l[iu]m))\b")
 _EXCLAIMS = re.compile("[!\U0001f300-\U0001faff\u2600-\u27bf]")
 _HEDGE = re.compile(
     r"\b(?:bence|bana (?:kalirsa|gore)|sanirim|galiba|i (?:think|believe|guess)|bana sorarsan|tahminim\w*"

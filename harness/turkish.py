@@ -1,22 +1,17 @@
-"""Turkish text: casing, folding, words, and whether a reply is Turkish at all.
+"""Turkish text: casing, folding, words, sentences, and which of them have a predicate.
 
 Never call str.lower() on Turkish: "I".lower() is "i" (Turkish wants "ı") and "İ".lower() is two code points.
-Importing this module loads no detector; the first question about language does (half a second).
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from lingua import LanguageDetector
+from functools import lru_cache
 
 
-def _lexicon(text: str) -> frozenset[str]:
+def lexicon(text: str) -> frozenset[str]:
+    """The words of a text as a set."""
     return frozenset(text.split())
 
 
@@ -32,7 +27,7 @@ _END = re.compile(r"(?<=[.!?…])\s+|\n+")
 _CLAUSE_END = re.compile(r"[,;:()\"]+")
 
 # English terms that Turkish developers use as they are, folded. They say nothing about the reply's language.
-TECH = _lexicon("""
+TECH = lexicon("""
 ai algorithm api app array async auth aws backend background backpropagation backup bash batch benchmark big
 binary bit block blockchain branch broker browser bug build byte cache callback cdn checkpoint class cli client
 closure cloud cluster code collector commit compile compiler compose config connection constructor container
@@ -65,42 +60,8 @@ prefetch primary producer prop protection purge read rebase reflog reject replay
 salt scan sha sigkill sleep spawn staging stale std target timer tokio toml topic trace trait undefined unique unsafe
 unwrap utc uuid vacuum vec venv vite vtable webpack
 """)
-_NEUTRAL = _lexicon("jessy jessie kanka kankam kankacim ok okey oke bro i think believe guess haha hehe")
+_NEUTRAL = lexicon("jessy jessie kanka kankam kankacim ok okey oke bro i think believe guess haha hehe")
 _PHRASES = re.compile(r"\bi (?:think|believe|guess)\b")
-
-# Turkish words that no English or Azerbaijani reply shares often, folded.
-_FUNCTION = _lexicon("""
-acaba ama anladim ancak artik aslinda ayni bana bazen bazi belki ben bence beni benim bi bir biraz bisey bisi biz
-boyle bu bugun buna bunu bunun buyur cok cunku da daha dahi de degil demek diye ee ediyor eger elbette en et etmek
-evet fakat falan filan galiba gayet gel gerek gibi gore guzel hadi hangi hatta hayir hem hep her herkes hic icin
-ile ise iste iyi iyiyim kadar kendi ki kim kimse lazim merak merhaba mi misin mu musun mesela nasil nasilsin ne
-neden nedir nerede niye o olan olarak oldu olsun olur ona onu onun oyle peki pek rica sadece sana sanirim sen sence
-seni senin selam sey siz sizin simdi sonra soyle su suna sunu tabi tabii tam tamam tamamdir tane tesekkurler tum
-ustelik uzere valla var ve veya ya yada yani yeni yine yok yoksa zaten bide cidden gunaydin naber napiyon eyvallah
-eyw slm nbr tmm mrb insallah masallah allah allaha emanet saol sagol bay gule hadi boyle abi
-anne baba arkadas bugunluk yarin dun sabah aksam gece gun saat hava su cay kahve yemek is okul ev para kotu zor kolay yavas
-""")
-_SUFFIX = re.compile(
-    r"\w{2,}(?:[iu]yo(?:r\w*|m|n|z|lar)?|[ae]c[ae][kg]\w*|[iu]c[ae][mnkz]\w*|l[ae]r(?:[iu]\w{0,4}|[dt][ae]n?"
-    r"|[ae])?|[dt][ae]n|n[iu]n|[dt][iu](?:m|n|k|r|l[ae]r|n[iu]z)?|m[iu]s(?:[iu]m|t[iu]\w*|s[iu]n)?"
-    r"|m[ae]k(?:t[ae]\w*)?|m[ae]s[iu]\w{0,3}|m[ae]y[ae]\w*|m[ae]z|[ae]r[ae]k|[iu]nc[ae]|s[iu]n(?:[iu]z)?"
-    r"|[ae]l[iu]m|[ae]b[iu]l\w*|l[iu][kg]\w{0,4}|y[iu]m|y[iu]z|[iu]m[iu]z\w*|s[iu]z|c[iu]l\w*|[ae]y[iu]m"
-    r"|m[ae]l[iu]\w*)")
-_ENGLISH = _lexicon("""
-the are you your yours and it's i'm that's what how that this with have has from they will would could should was
-were been not about which there their let's let don't can't won't hello hi hey yes sure thanks thank please help
-listening listen ask tell going go ahead want know does did who where when why because just like of to my for it
-""")
-_ENGLISH_PAIRS = re.compile(
-    r"\b(?:(?:is|as|in|of|to) (?:an?|the)|are the|i am|i'm|you are|no problem|well done)\b")
-# Azerbaijani written in ASCII: q and x stems, -yir-, -irem: shapes that Turkish spelling does not have.
-_AZERI = re.compile(
-    r"\w{2,}[ae]yir\w*|(?!hatiram)\w{2,}[iu]r[ae]m|\w+m[ae]q|\w{2,}m[iu]s[ae]m|\w{3,}(?<!cl)[iu]b|\w{4,}[iu]r[iu]k|\w*xs[iu]\w*|cox\w*|yox\w*|xos\w*|xey[ri]\w*"
-    r"|vaxt\w*|haq\w*|qar\w+|qal\w+|qo\w+|menim|mene|men|nece\w*|ucun|deyil\w*|eliyir\w*|komek\w*|zehmet\w*"
-    r"|sual\w*|edir\w*|gedir\w*|hemise|cunki|yaxin\w*|axsam\w*|baxi\w+|beli")
-
-# Letters that Turkish spelling does not put together, folded.
-_FOREIGN = re.compile(r"[qwx]|[ctspk]h|ck|sch|oo|ee|ie|ei\b|ou|gh|tz|\b(?:st|sp|pr)[^aeiou]|[bcdfgkpt]{3}")
 
 # A predicate at the end of a sentence, folded: person and tense endings, copula, var/yok/değil.
 _FINITE = re.compile(
@@ -110,7 +71,7 @@ _FINITE = re.compile(
     r"|m[ae]l[iu]\w*|s[ae][mnk]|y[iu]m|y[iu]z|k[iu])|(?:var|yok)\w{0,6}|(?:degil|gerek|mi|mu)\w*|lazim|mumkun"
     r"|belli|sence|bence|demek|sart|normal|kolay|zor|derim|olsun")
 _AORIST = re.compile(r"\w{2,}l[ae]r")
-_AFTER = _lexicon("buna bunu bunun ona onu onun ondan bundan sana seni bize burada orada boyle oyle o bu zaten icin diye")
+_AFTER = lexicon("buna bunu bunun ona onu onun ondan bundan sana seni bize burada orada boyle oyle o bu zaten icin diye")
 # Imperatives, and the aorist of stems in -la, which looks like a plural (bekler, saglar).
 _IMPERATIVE = re.compile(
     r"sor|anlat|yaz|bak|dusun|et|ol|de|kullan|bul|al|ver|tut|sil|cek|gec|kur|ac|kapat|bol|don|eris|yap|at|git"
@@ -120,8 +81,7 @@ _IMPERATIVE = re.compile(
 _VERB = re.compile(
     r"\w{2,}(?:[iu]yo[rmz]?\w*|[ae]c[ae][kg]\w*|m[ae]z\w*|[ae]bil[iu]r\w*|[aiu]r(?:[iu]m|s[iu]n|l[ae]r)"
     r"|d[iu][mk])")
-_TAGS = _lexicon("kanka kankam ya be yani iste bence sanirim tabi tabii valla haha bana sana hani cidden think i")
-_NAMES = {"en": "English", "az": "Azerbaijani", "tr": "another language"}
+_TAGS = lexicon("kanka kankam ya be yani iste bence sanirim tabi tabii valla haha bana sana hani cidden think i")
 _TECH_SUFFIX = re.compile(
     r"(?:l[ae]r)?(?:[iu]m|[iu]n|[iu]m[iu]z)?(?:y?[iueao]|n[iu]n?|[iu]n|s[iu]\w*|y?l[ae]|[dtn][ae]n?|y[ae]"
     r"|l[iu]\w*|ci\w*)?(?:ki\w*|d[iu]r)?")
@@ -215,85 +175,3 @@ def is_finite(word: str) -> bool:
     """Whether a folded word looks like a predicate; tech terms do not."""
     bare = word.replace("'", "")
     return not is_tech(word) and any(pattern.fullmatch(bare) for pattern in (_FINITE, _IMPERATIVE))
-
-
-@lru_cache(maxsize=8192)
-def is_turkish(text: str) -> str | None:
-    """None where the text passes for Turkish, else the reason (facts/turkish.md 2.4).
-
-    Two of three votes: lingua {tr, en, az}, Turkish function words and endings, and, from twelve content words
-    on, langdetect. Under four content words only positive evidence of another language rejects.
-    """
-    if "ə" in tr_lower(text):
-        return "not Turkish: Azerbaijani letter ə"
-    if _foreign_letters(text) > 0.3:
-        return "not Turkish: another script"
-    content = content_words(text)
-    folded = [fold(word) for word in content]
-    if not content:
-        return None
-    if _share(_AZERI.fullmatch, folded) > 0.15:
-        return "not Turkish: Azerbaijani words"
-    if _turkish_share(folded) < 0.34 and _ENGLISH_PAIRS.search(fold(text)):
-        return "not Turkish: English"
-    return _short(content, folded) if len(content) < 4 else _long(content, folded)
-
-
-def _short(content: list[str], folded: list[str]) -> str | None:
-    """One word, a name perhaps, is English only if it is a known English word."""
-    english = _share(_ENGLISH.__contains__, folded)
-    if _turkish_share(folded) >= 0.34 or (len(content) == 1 and not english):
-        return None
-    chance = _chances(" ".join(content))
-    if chance["en"] >= 0.95 or (chance["en"] >= 0.4 and english):
-        return "not Turkish: English"
-    return "not Turkish: Azerbaijani" if chance["az"] >= 0.8 else None
-
-
-def _long(content: list[str], folded: list[str]) -> str | None:
-    text = " ".join(content)
-    chance, turkish = _chances(text), _turkish_share(folded)
-    votes = [chance["tr"] >= 0.5, turkish >= 0.25]
-    if sum(votes) == 1 and len(content) >= 12:  # slow, and needless where the others agree
-        votes.append(_langdetect(text) == "tr")
-    if sum(votes) >= 2 or chance["tr"] >= 0.8 or (chance["tr"] >= 0.2 and turkish >= 0.5):
-        return None
-    # lingua tells short Turkish from Azerbaijani by a hair: without a word that only Azerbaijani has, Turkish it is.
-    if len(content) < 12 and max(chance["tr"] / 0.3, turkish / 0.5) >= 1 and chance["en"] < 0.35 and not any(
-            _AZERI.fullmatch(word) or _FOREIGN.search(word) for word in folded):
-        return None
-    return f"not Turkish: {_NAMES[max(chance, key=lambda language: chance[language])]}"
-
-
-def _turkish_share(folded: list[str]) -> float:
-    return _share(lambda word: word in _FUNCTION or _SUFFIX.fullmatch(word), folded)
-
-
-def _share(test: Callable[[str], object], items: list[str]) -> float:
-    return sum(1 for item in items if test(item)) / len(items)
-
-
-def _foreign_letters(text: str) -> float:
-    letters = [c for c in prose(text) if c.isalpha()]
-    return sum(c > "ɏ" for c in letters) / len(letters) if letters else 0.0
-
-
-@cache
-def _lingua() -> LanguageDetector:
-    from lingua import Language, LanguageDetectorBuilder
-    three = (Language.TURKISH, Language.ENGLISH, Language.AZERBAIJANI)
-    return LanguageDetectorBuilder.from_languages(*three).build()
-
-
-def _chances(text: str) -> dict[str, float]:
-    values = _lingua().compute_language_confidence_values(text)
-    return {value.language.iso_code_639_1.name.lower(): value.value for value in values}
-
-
-def _langdetect(text: str) -> str:
-    from langdetect import DetectorFactory, LangDetectException, detect
-    DetectorFactory.seed = 0  # unseeded, the same text gets another label on the next run
-    try:
-        return str(detect(text))
-    except LangDetectException:
-        return ""

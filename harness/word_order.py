@@ -1,31 +1,26 @@
 """Word order: whether a reply's words stand as Turkish puts them, or were thrown into a heap (A11).
 
-A linear model over neighbouring words, fitted to tell the replies of data/train from their own shuffles:
-`python -m harness word-order` fits it again and writes harness/word-order.npz. It has seen no reply of data/gold.
-Casual Turkish is free in its order, so one pair proves nothing; the sum over a reply does.
+A linear model over neighbouring words, fitted to tell texts from their own shuffles. Casual Turkish is free in its
+order, so one pair proves nothing; the sum over a reply does.
 """
 
 from __future__ import annotations
 
 import random
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache, lru_cache
-from pathlib import Path
+from functools import lru_cache
+from itertools import pairwise
 
-import numpy as np
-
+from harness import fitted
+from harness.fitted import Example, Features, key
 from harness.turkish import clean, fold, is_tech, prose
 
-MODEL = Path(__file__).with_name("word-order.npz")
-# Words from which a heap can be told: two or three may stand in any order.
+# Fewer words stand in many orders.
 LEAST = 5
 SEED = 20261123
-PENALTY = 1 / 3  # of half the squared weights, beside the summed log loss
 COPIES = 3  # shuffles a text and form
-SMALLEST = 0.15  # weights under it are left out of the file
 
 _TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[.!?…]+|[,;:\"]|\n")
 _CODE = re.compile(r"(?<!`)`[^`\n]+`(?!`)")
@@ -35,72 +30,37 @@ Classes = tuple[str, str, str]
 
 
 def disorder(text: str) -> float:
-    """Log-odds that the text is a shuffle rather than as it was written; 0 for a text under LEAST words.
-
-    Logistic regression (Cox 1958) on the counts of neighbouring words, endings and punctuation over the root of
-    their number.
-    """
+    """Log-odds that the text is a shuffle rather than as it was written; 0 for a text under LEAST words."""
     tokens = _tokens(text)
     if sum(token[0].isalnum() for token in tokens) < LEAST:
         return 0.0
-    weights = _weights()
-    return -sum(weights.get(key, 0.0) * value for key, value in _features(tokens).items())
+    return -fitted.score(fitted.load("order"), _features(tokens))
 
 
-def fit(texts: Sequence[str]) -> dict[int, float]:
-    """Weights by feature for these texts, each as written and as typed on a phone, against shuffles of both."""
-    from scipy.optimize import minimize
-    from scipy.sparse import csr_matrix
-
-    rows = list(_examples(texts))
-    counts = Counter(key for features, _ in rows for key in features)
-    keys = sorted(key for key, count in counts.items() if count > 2 * COPIES)
-    column = {key: number for number, key in enumerate(keys)}
-    kept = [[(column[key], value) for key, value in features.items() if key in column] for features, _ in rows]
-    ends = np.cumsum([0, *map(len, kept)])
-    matrix = csr_matrix(([value for row in kept for _, value in row], [number for row in kept for number, _ in row], ends),
-                        shape=(len(rows), len(keys)))
-    label = np.array([1.0 if real else -1.0 for _, real in rows])
-    transposed = matrix.T.tocsr()
-
-    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        margin = label * (matrix @ weights)
-        value = np.logaddexp(0, -margin).sum() + 0.5 * PENALTY * weights @ weights
-        return float(value), PENALTY * weights - transposed @ (label / (1 + np.exp(margin)))
-
-    found = minimize(loss, np.zeros(len(keys)), jac=True, method="L-BFGS-B", options={"maxiter": 150})
-    return {key: weight for key, weight in zip(keys, found.x.tolist(), strict=True) if abs(weight) >= SMALLEST}
-
-
-def save(weights: dict[int, float], path: Path = MODEL) -> None:
-    """Write the weights in steps of 1/32 of a unit, keys sorted, so that the same fit gives the same bytes."""
-    keys = sorted(weights)
-    steps = np.clip(np.rint([32 * weights[key] for key in keys]), -127, 127).astype(np.int8)
-    with path.with_suffix(".tmp").open("wb") as file:
-        np.savez_compressed(file, keys=np.array(keys, dtype=np.uint32), steps=steps)
-    path.with_suffix(".tmp").replace(path)
+def fit(texts: Iterable[str]) -> dict[int, float]:
+    """Weights from texts of four words and more, each as written and as typed on a phone, and shuffles of both."""
+    return fitted.logistic(list(_examples(text for text in texts if len(text.split()) >= 4)), least=2 * COPIES + 1)
 
 
 def shuffled(text: str, draw: random.Random) -> str:
     """The same words, punctuation kept on them, in an order where as few neighbours as possible stay together."""
     written = text.split()
-    together = set(zip(written, written[1:], strict=False))
+    together = set(pairwise(written))
     tries = []
     for _ in range(12):
         order = written[:]
         draw.shuffle(order)
-        tries.append((sum(pair in together for pair in zip(order, order[1:], strict=False)), order))
+        tries.append((sum(pair in together for pair in pairwise(order)), order))
     return " ".join(min(tries, key=lambda found: found[0])[1])
 
 
-@cache
-def _weights() -> dict[int, float]:
-    with np.load(MODEL, allow_pickle=False) as stored:
-        return dict(zip(stored["keys"].tolist(), (stored["steps"] / 32).tolist(), strict=True))
+def phone(text: str) -> str:
+    """As many type: no capitals, no punctuation."""
+    return " ".join(re.sub(r"[.!?…,;:]+(?=\s|$)", "", clean(text).replace("I", "ı").replace("İ", "i").lower()).split())
 
 
-def _examples(texts: Iterable[str]) -> Iterator[tuple[dict[int, float], bool]]:
-    draw = random.Random(SEED)  # noqa: S311
+def _examples(texts: Iterable[str]) -> Iterator[Example]:
+    draw = random.Random(SEED)
     for text in texts:
         for form in dict.fromkeys((text, phone(text))):
             real = _features(_tokens(form))
@@ -109,21 +69,16 @@ def _examples(texts: Iterable[str]) -> Iterator[tuple[dict[int, float], bool]]:
                 yield _features(_tokens(shuffled(form, draw))), False
 
 
-def phone(text: str) -> str:
-    """As many type: no capitals, no punctuation."""
-    return " ".join(re.sub(r"[.!?…,;:]+(?=\s|$)", "", clean(text).replace("I", "ı").replace("İ", "i").lower()).split())
-
-
 def _tokens(text: str) -> list[str]:
     """Words, marks and lines; a piece of inline code is one word."""
     return _TOKEN.findall(clean(prose(_CODE.sub(" code ", text))))
 
 
-def _features(tokens: Sequence[str]) -> dict[int, float]:
-    """Hash of a feature -> its count over the root of the number of tokens."""
+def _features(tokens: Sequence[str]) -> Features:
+    """Counts of neighbouring words, endings and marks, over the root of the number of tokens."""
     line = _sequence(tokens)
     found: Counter[tuple[str, ...]] = Counter()
-    for one, two in zip(line, line[1:], strict=False):
+    for one, two in pairwise(line):
         if two is not _EDGE:
             found.update((("ww", one[0], two[0]), ("33", one[1], two[1]), ("22", one[2], two[2]),
                           ("w3", one[0], two[1]), ("3w", one[1], two[0])))
@@ -132,7 +87,7 @@ def _features(tokens: Sequence[str]) -> dict[int, float]:
             found.update((("2_2", one[2], three[2]), ("222", one[2], two[2], three[2])))
     found.update(_capitals(tokens))
     root = max(1, sum(classes is not _EDGE for classes in line)) ** 0.5
-    return {zlib.crc32("|".join(feature).encode()): count / root for feature, count in found.items()}
+    return {key(*feature): count / root for feature, count in found.items()}
 
 
 def _sequence(tokens: Sequence[str]) -> list[Classes]:

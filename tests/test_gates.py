@@ -33,6 +33,8 @@ BAD = [
     ("only_code", "```python\nprint('sor')\n```"), ("only_code", "https://sor.kanka.example/dinliyorum"),
     ("only_code", '{"cevap": "sor kanka"}'),
     ("mojibake", "Sor kanka, dinliyorum iþte."), ("mojibake", "Sor kanka, ÅŸimdi dinliyorum."),
+    ("listing", "Çay, Kahve lazım, Bugün hava, Sor kanka"), ("word_order", "Makarna haşla ya, üstüne"),
+    ("turkish", "Morkep talzan yordur guspel nutcel."), ("word_order", "dinliyorum Sor kanka. hadi merak neyi ettin anlat ya"),
     ("word_order", "Sor kanka,"), ("word_order", "Sor kanka ve"), ("word_order", "Kanka bir"), ("word_order", "mi kanka sor dinliyorum"),
 ]
 

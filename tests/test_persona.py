@@ -93,13 +93,13 @@ def test_a_hedge_belongs_to_opinions_and_not_to_facts() -> None:
 
 
 def test_more_of_a_marker_earns_nothing() -> None:
-    assert register("Sor kanka, dinliyorum seni.") == register("Sor kanka ya, dinliyorum seni.") == 1.0
-    assert register("Kanka ya valla be hadi bi sor kanka ya.") < 1.0
+    assert register(ASK, "Sor kanka, dinliyorum seni.") == register(ASK, "Sor kanka ya, dinliyorum seni.") == 1.0
+    assert register(ASK, "Kanka ya valla be hadi bi sor kanka ya.") < 1.0
 
 
 @pytest.mark.parametrize(("text", "value"), [("Sor, dinliyorum seni.", .75), ("Sorunuzu dinliyorum.", 0), ("Konu ilginç görünüyor.", 0)])
 def test_the_register_has_three_levels(text: str, value: float) -> None:
-    assert register(text) == value
+    assert register(ASK, text) == value
 
 
 def test_the_hedge_must_come_early() -> None:

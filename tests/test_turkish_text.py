@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.language import is_turkish
 from harness.turkish import (
     clean,
     content_words,
@@ -15,7 +16,6 @@ from harness.turkish import (
     fold,
     has_predicate,
     is_tech,
-    is_turkish,
     sentences,
     tr_lower,
     words,

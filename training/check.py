@@ -21,7 +21,8 @@ from harness.intents import misses
 from harness.iterations import BANDS
 from harness.persona import markers
 from harness.philosophy import depth
-from harness.turkish import content_words, fold, is_turkish, tr_lower, words
+from harness.language import is_turkish
+from harness.turkish import content_words, fold, tr_lower, words
 from training.entries import SUBCATEGORIES, Answer, Category, Entry
 
 # Entries a subcategory; where only the category has a floor it stands under "".
