@@ -6,7 +6,7 @@ ARGS ?=
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: eval test check data dataset venv
+.PHONY: eval test check data certify dataset venv
 
 eval: venv ## measure MODEL (default: the embedded base) and write its report
 	@if [ "$(MODEL)" = smollm2 ]; then $(BIN)/python -m harness fetch; fi
@@ -23,6 +23,9 @@ check: .venv/dev ## ruff and mypy --strict
 data: .venv/dev ## whether the eval set and the training text are sound
 	$(BIN)/python -m harness cases --check
 	$(BIN)/python -m training dataset --check
+
+certify: .venv/dev ## whether the scorers deserve to gate, and whether reports/certificate.json says so
+	$(BIN)/python -m harness certify --check
 
 dataset: .venv/dev ## the rows of RECIPE, with a page that shows them
 	$(BIN)/python -m training dataset $(RECIPE)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from harness.cases import Case
 from harness.engines import Reply
-from harness.turkish import fold, sentences, tr_lower, words
+from harness.turkish import fold, is_finite, sentences, tr_lower, words
 from harness.word_order import LEAST, shuffled
 
 FAMILIES = {
@@ -230,13 +230,14 @@ def _markers(one: Good, others: Sequence[Good], draw: random.Random) -> Iterator
 
 
 def _truncated(one: Good, others: Sequence[Good], draw: random.Random) -> Iterator[Reply]:
-    """The first 40 %, of answers whose cut falls inside a sentence and leaves three of its words unsaid; and any
-    answer that the token limit ended."""
+    """The first 40 %, where that ends inside a sentence, on no predicate, with three of its words unsaid; and any answer
+    that the token limit ended."""
     yield replace(one.reply, done_reason="length")
     tokens = one.reply.text.split()
     cut = round(0.4 * len(tokens))
     unsaid = sentences(" ".join(tokens[cut:]))
-    if cut >= 3 and tokens[cut - 1][-1].isalnum() and unsaid and len(unsaid[0].split()) >= 3:
+    end = tokens[cut - 1] if cut else ""
+    if cut >= 3 and end[-1].isalnum() and not is_finite(fold(end)) and unsaid and len(unsaid[0].split()) >= 3:
         yield _say(one, " ".join(tokens[:cut]))
 
 

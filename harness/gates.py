@@ -50,7 +50,7 @@ _INFORMAL = re.compile(r"\bb(?:i|ir) ?se?[yi]\b|\bbis(?:i|ey|iy)\b")
 _CLITIC = frozenset(["mi", "misin", "musun", "miyim", "muyum", "miyiz", "muyuz", "da", "gibi", "kadar", "ile"])
 _QUOTED = re.compile(r"[\"“][^\"“”]{1,8}[\"”]")  # an answer about encodings shows what went wrong
 # Log-odds of a shuffle from which a reply is taken for one: 1-2 % of good replies are over it.
-DISORDER, DISORDER_SHORT, SHORT = 2.0, 2.8, 9
+DISORDER, DISORDER_SHORT, SHORT = 2.2, 3.0, 9
 _CODE = re.compile(r"`[^`\n]+`")
 # Segments without a predicate from which a row is a list; the longest in a gold reply are seven.
 IN_A_ROW = 8
@@ -68,6 +68,10 @@ _FILLER = frozenset(["kanka", "kankam", "ya", "mi", "misin", "mu", "musun", "ki"
 _PRONOUNS = {form: f"@{case}" for case, forms in {
     "": "ben sen", "i": "beni seni", "a": "bana sana", "de": "bende sende", "den": "benden senden", "im": "benim senin",
 }.items() for form in forms.split()}
+
+
+# Begins small, and has a capital after a word or a full stop: with no mark at its end, its end is somewhere inside.
+_TORN = re.compile(r"\A[^\W\dA-ZÇĞİÖŞÜ](?=.*(?:[^\W\d_]{2}[^.!?…]? [A-ZÇĞİÖŞÜ][a-zçğıöşü]|[.!?…] \S.* [A-ZÇĞİÖŞÜ]|[.!?…] [A-ZÇĞİÖŞÜ]))", re.S)
 
 
 def gates(case: Case, reply: Reply, *, skip: tuple[Gate, ...] = ()) -> list[str]:
@@ -192,7 +196,8 @@ def word_order(case: Case, reply: Reply) -> str | None:
     if (unfinished(text) and not reply.text.rstrip().endswith("`")) or (len(tokens) >= 12 and text[-1].isalnum() and not has_finite(sentences(text)[-1])):
         return "not a finished sentence"
     begins = {words(fold(sentence))[0] for sentence in sentences(text)}
-    heap = case.complexity == "low" and _HEAP.search(text)  # a casual technical reply has `impl Shape` in mid-sentence
+    # A casual technical reply has `impl Shape` in mid-sentence.
+    heap = (case.complexity == "low" and _HEAP.search(text)) or (text[-1].isalnum() and _TORN.search(text))
     limit = DISORDER if len(tokens) >= SHORT else DISORDER_SHORT
     return "words in a heap" if begins & _CLITIC or heap or disorder(text) > limit else None
 

@@ -50,7 +50,7 @@ class Known:
     contradict: Patterns
     examples: tuple[str, ...]
     siblings: frozenset[str]
-    affirmed: frozenset[str]
+    affirmed: tuple[frozenset[str], ...]  # an example each
     denied: frozenset[str]
 
 
@@ -166,12 +166,28 @@ def _spans(data: Path, folded: str) -> list[tuple[int, int, str]]:
             for match in pattern.finditer(folded)]
 
 
-# Said to the user, whatever was asked: refusing to help, contempt.
-_REFUSES = re.compile(
-    r"\b(?:soyle|anlat|cevap ver|yanit ver|konus|yardim et|helal et|sec|oner|dinle|ugras|ilgilen)m[ae](?:m|z[iu]m|yorum|yece[gk]im|yacag?im"
-    r"|ycem|ycam|yecem|yacam)\b|\b(?:soyle|anlat|dinle|yardim ed|cevap ver)\w{0,4}c[ae]k degilim|\bdemiyorum\b|\bumu?rumda (?:bile |hic )?degil"
-    r"|\bumurumda m[iu]\b|\bhaddini bil|\bnefret ed\w*|\bdefol\w*|\bkes sesini|\b(?:beni|seni) (?:\w+ )?ilgilendirmez|\b(?:bana|sana) ne(?=\s*(?:[.!?,;]|$))"
-    r"|\b(?:anlatma|sorma|yazma|konusma) (?:bana|sakin|hic)\b|\b(?:hic|sakin) (?:anlatma|sorma|yazma bana)\b|\bhakkin yok\b")
+# Said to the user, whatever was asked: refusing to help, contempt, ill wishes.
+_HELP = r"(?:soyle|anlat|cevap ver|yanit ver|konus|yardim et|helal et|sec|oner|dinle|ugras|ilgilen)"
+_MEANT_WELL = r"(?! m[iu]| san(?!a\b)| diye| des| dem[ei]| geci| uzun| laz| ger[ei]k| zor| biraz| icin| zaman| yeter| mumkun| ne kadar)"
+_REFUSES = re.compile("|".join((
+    rf"\b{_HELP}(?:y?[ae])?m(?:[ae](?:m|z[iu]m|yece[gk]im|yacag?im|ycem|ycam|yecem|yacam)|[iu]yo(?:ru)?m)\b{_MEANT_WELL}",
+    r"\b(?:soyle|anlat|dinle|yardim ed|cevap ver)\w{0,4}c[ae]k degilim|\bdemiyorum\b",
+    r"\b(?:vaktim|zamanim|halim|niyetim) yok\b(?! m[iu])",
+    rf"\byardim (?:etm(?:em|iyor\w*|eyec\w*)|edem(?:em|iyor\w*|eyec\w*))\b{_MEANT_WELL}",
+    r"\b(?:anlatma|sorma|yazma|konusma) (?:bana|sakin|hic)\b|\b(?:hic|sakin) (?:anlatma|sorma|yazma bana)\b|\bbana hic sorma\b",
+    r"\bkendin (?:bul|coz|hallet|hesapla|say|arastir)\b|\bbaska yerden bul\b|\bbaskasina (?:sor|anlat|git|yaz)\b",
+    r"\bumu?r?umda (?:[^\s.!?]+ )?degil\w*|\bumu?r?umda m[iu]\b|\b(?:hic|zerre|beni|bizi|seni) ilgilendirm\w+|\balakadar etm\w+",
+    r"\b(?:bana|sana) ne(?=\s*(?:[.!?,;]|$|bundan|senin))|\bbanane\b|\bsanane\b|\bhakk(?:in|iniz) (?:hic )?yok\b(?! m[iu])",
+    r"\bhaddini bil\w*|\bnefret ed\w*|\bdefol(?:un|sana| git)?\b|\bkes sesini\b|\b(?:cen(?:eni|en) kapa|kapa cene)\w*|\bsus (?:artik|lutfen|be|otur)\b",
+    r"\b(?:basimdan|yanimdan|karsimdan) (?:git|cek|defol)\w*|\bgit (?:basimdan|isine)\b|\b(?:bas|cekil|cek) git\b|\bisine git\b",
+    r"\bkendi (?:derdine|isine) bak\b|\brahat birak\b|\b(?:beni )?(?:mesgul|rahatsiz) etme\w*|\b(?:kafa(?:mi)?|basimi) (?:utule|sisir|agrit)\w*",
+    r"\b(?:aptal|salak|geri ?zekali|ahmak|beceriksiz|cahil|ezik|tembel|sikici|zavalli)s[iu]n\b",
+    r"\b(?:bikt[iu]m|usandim|sikildim) senden\b|\bsenden (?:bikt|usan|sikil|nefret)\w*|\bugras(?:amam|tirma|amayacag\w*)\b",
+    rf"\bseninle (?:[^\s.!?]+ ){{0,2}}(?:ugras|konus|ilgilen|muhatap)\w*m(?:[ae]m|[iu]yor?um|[ae]y[ae]c\w*)\b{_MEANT_WELL}",
+    r"\b(?:umarim|insallah|keske|dilerim) (?:[^\s.!?]+ ){0,5}?(?:kaybed|kaybet|kotu (?:gec|git|ol)|berbat|yetisemez|gecemez|yapamaz|bulamaz"
+    r"|iyiles[ae]?mez|duzelmez|gec kalirs|sinifta kal|kacirirs|yakalanirs|beter ol|elenirs|bozulur)\w*",
+    r"\b(?:beterini|cezayi|az bile) hak et\w*|\bbeter ol\w*|\boh olsun\b|\bmustahak\w*|\biyi (?:oldu|olmus) (?:sana|ona|size)\b"
+    r"|\bkendin ettin\b|\bsenin (?:kendi )?sucun\b(?! degil| yok)")))
 
 
 def refuses(case: Case, known: Known, text: str, folded: str) -> str | None:
@@ -215,11 +231,14 @@ def denied_stems(text: str) -> frozenset[str]:
 def negated(case: Case, known: Known, text: str, folded: str) -> str | None:
     """Similarity is blind to polarity: a stem that the examples affirm and the reply denies is a veto.
 
-    A light verb is none where another clause, that denies nothing, meets the intent by a pattern.
+    Where another clause, that denies nothing, meets the intent by a pattern, a light verb is none, and any other has
+    to be what two examples say.
     """
     met = any(_any(known.accept, clause) and not denied_stems(clause) for clause in _CLAUSE.split(folded))
     stems = denied_stems(text) - known.denied - (_LIGHT if met else frozenset())
-    return next((f"negated: '{stem}'" for stem in sorted(stems) if any(_form_of(stem, word) for word in known.affirmed)), None)
+    least = 2 if met else 1
+    return next((f"negated: '{stem}'" for stem in sorted(stems)
+                 if sum(any(_form_of(stem, word) for word in words) for words in known.affirmed) >= least), None)
 
 
 # What a reply that meets the intent may still be refused for, in the order of the reasons.
@@ -256,8 +275,8 @@ def _known(intent: Intent, accepts: dict[str, Patterns]) -> Known:
     examples = tuple(fold(example) for example in intent.examples)
     siblings = frozenset(name for name, accept in accepts.items() if any(_any(accept, e) for e in examples))
     denied = frozenset[str]().union(*(denied_stems(example) for example in intent.examples))
-    affirmed = frozenset(word for example in examples for word in words(example)
-                         if not _NEGATIVE.search(word) and len(word) > 1)
+    affirmed = tuple(frozenset(word for word in words(example) if not _NEGATIVE.search(word) and len(word) > 1)
+                     for example in examples)
     return Known(accepts[intent.intent], _compiled(intent.contradict), examples, siblings, affirmed, denied)
 
 

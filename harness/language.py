@@ -26,7 +26,7 @@ KNOWN = 0.45
 BEGINNING = 4  # letters
 
 # Turkish words that no English or Azerbaijani reply shares often, folded.
-_FUNCTION = lexicon("""
+FUNCTION = lexicon("""
 acaba ama anladim ancak artik aslinda ayni bana bazen bazi belki ben bence beni benim bi bir biraz bisey bisi biz
 boyle bu bugun buna bunu bunun buyur cok cunku da daha dahi de degil demek diye ee ediyor eger elbette en et etmek
 evet fakat falan filan galiba gayet gel gerek gibi gore guzel hadi hangi hatta hayir hem hep her herkes hic icin
@@ -146,7 +146,7 @@ def _long(content: list[str], folded: list[str]) -> str | None:
 
 
 def _turkish_share(folded: list[str]) -> float:
-    return _share(lambda word: word in _FUNCTION or _SUFFIX.fullmatch(word), folded)
+    return _share(lambda word: word in FUNCTION or _SUFFIX.fullmatch(word), folded)
 
 
 def _share(test: Callable[[str], object], items: list[str]) -> float:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from harness.appropriateness import stems
 from harness.cases import Case, compiled
 from harness.engines import Reply
 from harness.gates import gates, repetition
+from harness.language import FUNCTION
 from harness.score import Outcome
 from harness.turkish import fold, has_predicate, sentences, words
 
@@ -34,6 +36,7 @@ _THINKER = re.compile(
     r"|derrida|bauman|chomsky|bergson|leibniz|nagel|husserl|popper|russell|kuhn|lacan|levinas|buber|fromm|piaget|vygotsky|berkeley"
     r"|rousseau|hobbes|voltaire|zenon|fodor|barthes|weil|harari|weber|adorno|gadamer|ricoeur|merleau\w*|kahneman|condorcet|ellul"
     r"|illich|sapir|whorf|kohlberg|proust|borges|dostoyevski|tolstoy)(?:'\w{0,6})?\b")
+_COMMON = frozenset(word[:5] for word in FUNCTION)
 # Gold replies name three at most: more is name-dropping.
 MOST_THINKERS = 3
 _OPEN = re.compile(
@@ -69,17 +72,22 @@ def features(case: Case, text: str) -> dict[str, bool]:
 
 
 def stays_on(case: Case, text: str) -> bool:
-    """Whether the text is about the case: four of its concepts, or three and a word of the prompt; they stand in 40 %
-    of the sentences, one of them in two.
+    """Whether the text is about the case: four of its concepts, or three and a word of the prompt, in half of the
+    sentences, one of them in two and all together seven times.
 
     An essay on everything names each concept once and moves on.
     """
     said = [fold(sentence) for sentence in sentences(text)]
-    uses = {concept: sum(compiled(concept).search(s) is not None for s in said) for concept in case.concepts}
-    touched = sum(any(compiled(concept).search(s) for concept in case.concepts) for s in said)
-    named = [count for count in uses.values() if count]
-    enough = min(3 if stems(case.prompt or "") & stems(text) else 4, len(uses))
-    return not uses or (len(named) >= enough and max(named) >= 2 and touched >= 0.4 * len(said))
+    asked = stems(case.prompt or "") - _COMMON
+    words_of = [{word[:5] for word in words(sentence)} & asked for sentence in said]
+    uses = {concept: sum(compiled(concept).search(sentence) is not None for sentence in said) for concept in case.concepts}
+    shared = Counter(stem for stems_of in words_of for stem in stems_of)
+    touched = sum(bool(own) or any(compiled(concept).search(sentence) for concept in case.concepts)
+                  for sentence, own in zip(said, words_of, strict=True))
+    named = sum(map(bool, uses.values())) + bool(shared)
+    times = [*uses.values(), *shared.values()]
+    return not uses or (named >= min(4, len(uses)) and max(times) >= 2 and sum(times) >= min(7, 2 * len(uses))
+                        and touched >= 0.5 * len(said))
 
 
 def stuffing(text: str) -> list[str]:

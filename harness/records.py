@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, get_args
 
-from harness import cases, stats
+from harness import cases, certificate, stats
 from harness.files import write_text
 from harness.session import Run, Settings, Target
 from harness.verdict import Level, Result, Verdict, exit_code
@@ -70,6 +70,7 @@ def machine() -> Report:
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
         "case_digests": {path.stem: hashlib.sha256(path.read_bytes()).hexdigest()
                          for path in sorted((cases.DATA / "evals").glob("*.jsonl"))},
+        "scorers": certificate.standing(),
         "packages": {name: metadata.version(name) for name in PACKAGES}}
 
 
@@ -81,8 +82,15 @@ def report(settings: Settings, target: Target, criteria: Sequence[Report], repli
     return {
         "format": FORMAT, "model": target.model, "run": target.run, "baseline": target.baseline,
         "status": {0: "PASS", 1: "FAIL", 3: "NOT MEASURED"}[code] if criteria else "NOT MEASURED", "exit": code,
-        "strict": settings.strict, "partial": partial(settings, criteria), **session, "criteria": ranked(criteria),
+        "strict": settings.strict, "partial": partial(settings, criteria), **session,
+        "criteria": [{**row, "scorer": _scorer(row, known.get("scorers"))} for row in ranked(criteria)],
         "replies": dict(replies), "comparison": comparison, "provenance": known}
+
+
+def _scorer(row: Report, scorers: Report | None) -> Report | None:
+    """The certified rates of the criterion's scorer, and the score that follows from them; None for times."""
+    rates = ((scorers or {}).get("rates") or {}).get(row["name"])
+    return rates and {**rates, "corrected": certificate.corrected(row, rates)}
 
 
 def ranked(criteria: Sequence[Report]) -> list[Report]:

@@ -33,7 +33,7 @@ CLASSES = {"low": "Simple questions", "medium": "Middling questions", "high": "D
 QUOTED = 2000  # characters of a reply on the page; report.json has them all
 _CRITERION: Json = {"title": "", "sentence": "", "level": "must", "score": None, "low": None, "high": None, "method": "",
                     "n": 0, "scored": 0, "errored": 0, "unscored": 0, "note": "", "mde": None, "seen": 0,
-                    "breakdown": {}, "outcomes": [], "extras": {}}
+                    "breakdown": {}, "outcomes": [], "extras": {}, "scorer": None}
 _OUTCOME: Json = {"trial": 0, "score": 0.0, "passed": False, "reasons": (), "detail": {}, "error": None, "unscored": None}
 _REPORT: Json = {"exit": None, "strict": False, "partial": None, "interrupted": False, "started": "", "finished": "",
                  "seconds": None, "command": "", "criteria": [], "replies": {}, "comparison": None, "provenance": {}}
@@ -145,6 +145,8 @@ def _limits(report: Json) -> list[str]:
         limits.append("Interrupted: the run was stopped before its end. What was not asked is not in the scores.")
     if report["partial"]:
         limits.append(f"Partial run ({report['partial']}): no gate takes it.")
+    if (scorers := report["provenance"].get("scorers")) and not scorers["certified"]:
+        limits.append(f"The scorers of this run are not certified ({scorers['reason']}): no gate takes it.")
     unsure = [row["title"] for row in report["criteria"] if row["verdict"] == "PASS" and "not significant" in row["note"]]
     if unsure:
         limits.append(f"Pass, not significant: {', '.join(unsure)}. The interval reaches past the bar.")
