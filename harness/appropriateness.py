@@ -22,6 +22,10 @@ _SIZ = re.compile(
 _OFFICE = re.compile(r"(?<!')\bsayin\b|(?<!\A)\befendim\b|\b\w+(?:m[ae]kt[ae](?:d[iu]r|y[iu]z|y[iu]m))\w*")
 
 
+SEN = re.compile(
+    r"\b(?:sen|seni|sana|sende|senden|senin|seninle|sence)\b|\b\w{2,}(?:[iu]yor|[ae]c[ae]k|[ae]bilir|[iu]r"
+    r"|[ae]r|m[iu]s)s[iu]n\b|\b(?:sor|anlat|soyle|gel|bak|dinle|dene|yaz|dusun|ver|ye|ic|at)\b|\b(?:misin"
+    r"|musun)\b")
 # Several people are meant: "annemle gidiyoruz", "arkadaşlar".
 _SEVERAL = re.compile(
     r"\b(?:biz\w*|hepimiz|ikimiz|beraber|birlikte|arkadas\w*|sevgilim\w*|ann(?:em|eml)\w*|bab(?:am|aml)\w*|esim\w*|karde\w+|aile\w*"
@@ -36,11 +40,13 @@ def formal(text: str) -> bool:
 
 
 def formal_to(case: Case, text: str) -> bool:
-    """Whether it is formal where the user is not. To several people one says siz, whoever they are."""
+    """Whether it is formal where the user is not. To several people one says siz, whoever they are: the prompt speaks of
+    them, or the reply says sen as well ("Nasıl kaybettiniz, anlatsana?")."""
     if not formal(text) or any(map(formal, case.prompts)):
         return False
-    several = any(_SEVERAL.search(fold(prompt)) for prompt in case.prompts)
-    return not several or _OFFICE.search(fold(prose(text))) is not None
+    folded = fold(prose(text))
+    several = SEN.search(folded) or "kanka" in folded or any(_SEVERAL.search(fold(prompt)) for prompt in case.prompts)
+    return not several or _OFFICE.search(folded) is not None
 
 
 def appropriateness(case: Case, reply: Reply) -> Outcome:
@@ -67,7 +73,7 @@ def _register(case: Case, reply: Reply) -> str | None:
 
 def _off_subject(case: Case, reply: Reply) -> str | None:
     """Longer answers share at least one stem with the prompt, or say one thing that the case expects."""
-    if case.complexity == "low" or case.prompt is None:
+    if case.complexity == "low" or case.prompt is None or case.options:
         return None
     folded = fold(reply.text)
     expected = [*case.concepts, *(pattern for fact in case.facts for pattern in fact.any)]

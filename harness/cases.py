@@ -37,9 +37,20 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 }
 
 
+# What many patterns of the data share, by the name that stands for it in them.
+MACROS = {"%fixes%": r"(?:yeter(?:li)?(?:dir)?|coz(?:er|u[lmy]\w*)|duzel(?:ir|t|iyo)\w*|hallol\w*|halle[dt]\w*|kurtar\w*|kurtulursun"
+                     r"|is biter|olay kapan\w*|sorun biter|bitmis olur|tamamdir|is gorur)",
+          # The endings of a statement about what happens: not a condition, not an advice, not a negative.
+          "%does%": r"(?:[iu][nl])?(?:y?[ae]bil)?(?:[aeiu]?r(?:s[iu]n(?:[iu]z)?|[iu]z|l[ae]r|d[iu]r)?|[iu]?yor?(?:s[iu]n|[iu]z|[iu]m|l[ae]r|d[iu]r)?"
+                    r"|y?[ae]c[ae]k(?:s[iu]n|l[ae]r|t[iu]r)?|m[iu]s(?:t[iu]r)?)\b",
+          "%person%": r"(?:s[iu]n(?:[iu]z)?|[iu]z|l[ae]r|d[iu]r)?\b"}
+
+
 @cache
 def compiled(pattern: str) -> re.Pattern[str]:
     """A pattern of the data, compiled once: re keeps 512, and the files hold thousands. Raises re.error."""
+    for name, meaning in MACROS.items():
+        pattern = pattern.replace(name, meaning)
     return re.compile(pattern)
 
 

@@ -19,6 +19,10 @@ _UNLESS = re.compile(r"m[ae]zs[ae]|m[ae]d[ae]n")
 _MEANS_NEGATION = re.compile(r"m\[|m\(|m[ae][zd]|m[iu]y|degil|yok")
 _CLAUSES = re.compile(r"[;,.!?()`]+ ")
 _CLAUSE = re.compile(r"[;:,()]+")
+_TURNS = re.compile(r"\b(?:yerine|aksine|ama|oysa|halbuki|fakat|degil|ise|zannet\w*|sanil\w*|sanma\w*|sanip)\b")
+_BELIEF = re.compile(
+    r"\w*(?:'\w+)?,? (?:\w+ ){0,1}(?:san(?:ma|il|iyo|ar|mis|ip)?\w*|diye\w*|degil\w*|zann\w*|dusun\w*|m[iu](?:y\w*|s\w*)?\b|gibi (?:gorun|gel|dur)\w*"
+    r"|gorun\w*|olma(?:sa|sin)?\b|de(?:r|rs|se|me)\w*|iddia\w*|yanlis\w*|hata\w*|dogru degil)")
 _NOT_ONLY = re.compile(r"\b(?:sadece|yalnizca|yalniz)\b[^.,;!?]*$")
 
 
@@ -88,14 +92,17 @@ def states(fact: Fact, folded: list[str]) -> bool:
 
 def contradicted(case: Case, folded: list[str]) -> str | None:
     """The first wrong thing that the sentences assert, as it was written."""
-    return next((sentence[:60] for pattern in case.contradict for sentence in folded if asserts(pattern, sentence)), None)
+    return next((sentence[:60] for pattern in case.contradict for sentence in folded if asserts(pattern, sentence, claim=True)), None)
 
 
-def asserts(pattern: str, folded: str) -> bool:
-    """Whether the pattern matches somewhere where it is not denied: "X değil", "X yok", "Xmaz", "X getirmiyor"."""
+def asserts(pattern: str, folded: str, *, claim: bool = False) -> bool:
+    """Whether the pattern matches somewhere where it is not denied: "X değil", "X yok", "Xmaz", "X getirmiyor".
+
+    A `claim` is not made by who only speaks of it: "X sanma", "X diye düşünülür", "X yerine Y".
+    """
     means_it = _MEANS_NEGATION.search(pattern) is not None
-    return any(means_it or not _denied(text, match) for text in (folded, folded.replace("'", ""))
-               for match in compiled(pattern).finditer(text))
+    return any((means_it or not _denied(text, match)) and not (claim and _reported(text, match))
+               for text in (folded, folded.replace("'", "")) for match in compiled(pattern).finditer(text))
 
 
 def keywords_only(text: str) -> bool:
@@ -109,6 +116,11 @@ def keywords_only(text: str) -> bool:
 
 def _speaks(sentence: str) -> bool:
     return ends_finite(sentence) or any(len(words(clause)) >= 5 and ends_finite(clause) for clause in _CLAUSE.split(sentence))
+
+
+def _reported(folded: str, match: re.Match[str]) -> bool:
+    """Whether the match is turned around inside ("X yerine", "oysa", "sanma"), or said to be somebody's belief after it."""
+    return _TURNS.search(match.group(), 1) is not None or _BELIEF.match(folded, match.end()) is not None
 
 
 def _denied(folded: str, match: re.Match[str]) -> bool:

@@ -55,6 +55,7 @@ _CODE = re.compile(r"`[^`\n]+`")
 # Segments without a predicate from which a row is a list; the longest in a gold reply are seven.
 IN_A_ROW = 8
 _SEGMENT = re.compile(r"[.,!?;:…()\n\"]+|\b(?:ve|ile|ayrica|yani|mesela|ama|hem|veya|ya da)\b")
+_FORMULA = re.compile(r"[\d.,/*+=%() -]*\d[\d.,/*+=%()-]*")
 _BEGINNING = re.compile(r"(?:,| ve) [A-ZÇĞİÖŞÜ][a-zçğıöşü]+ [a-zçğıöşü]")
 _MARK = re.compile(r"[.,!?;:…()\"\n]+\s*")
 _VOCATIVE = frozenset(["kanka", "kankam", "kankacim", "knk", "ya", "be", "ki", "abi", "la", "moruk", "valla", "jessy", "canim",
@@ -158,7 +159,7 @@ def mojibake(case: Case, reply: Reply) -> str | None:
 
 def listing(case: Case, reply: Reply) -> str | None:
     """A4: words or beginnings of sentences in a row, and nothing said about them."""
-    text = prose(_CODE.sub(" kod ", reply.text))
+    text = _FORMULA.sub("9", prose(_CODE.sub(" kod ", reply.text)))
     bare = 0
     for segment in _SEGMENT.split(fold(text)):
         tokens = words(segment)

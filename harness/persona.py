@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from harness.appropriateness import formal_to
+from harness.appropriateness import SEN, formal_to
 from harness.cases import Case, compiled
 from harness.engines import Reply
 from harness.facts import contradicted, keywords_only, states
@@ -23,10 +23,6 @@ _CASUAL = re.compile(
     r"|napiyo\w*|naber|abi|aga|ha+ ?ha+\w*|tabi|aynen|bak|yani|iste|hani|bide|cidden|harbi\w*|super|bomba"
     r"|efsane|niye|ayip ettin|dert degil|kafa\w*|takil\w*|muhabbet\w*|\w+[iu]yo(?:m|n|z|lar|s?un|dum|du)?"
     r"|\w+[iu]c[ae][mnkz]|\w+[ae]c[ae]m|\w+c[ae]z|selam|knk|oha|vay|eee?)\b")
-_SEN = re.compile(
-    r"\b(?:sen|seni|sana|sende|senden|senin|seninle|sence)\b|\b\w{2,}(?:[iu]yor|[ae]c[ae]k|[ae]bilir|[iu]r"
-    r"|[ae]r|m[iu]s)s[iu]n\b|\b(?:sor|anlat|soyle|gel|bak|dinle|dene|yaz|dusun|ver|ye|ic|at)\b|\b(?:misin"
-    r"|musun)\b")
 # What a friend says and an office does not: a verb to "sen", an interjection, an exclamation.
 _FRIENDLY = re.compile(
     r"\b\w{2,}(?:[dt][iu]n|s[ae]n|m[ae]d[iu]n|s[iu]n m[iu]?|m[iu]s[iu]n|l[ae]s[ae]ne|s[ae]ne)\b|\b(?:birak|uyu|cek|degis(?:tir)?|ugra|durt|kos|tut|yap|al|ver"
@@ -37,7 +33,9 @@ _FRIENDLY = re.compile(
     r"|canim|tamamdir|vah|hayirdir|noldu|gecmis olsun|kolay gelsin|hos geldin|hosca kal|gorusuruz|gunaydin|merhaba|iyi geceler"
     r"|tatli ruyalar|basin sag olsun|afiyet olsun)\b")
 _OWN_VOICE = re.compile(r"\b(?:\w{2,}(?:[aiu]r[iu]m|er[iu]m|[iu]yorum|[ae]l[iu]m))\b")
-_EXCLAIMS = re.compile("[!\U0001f300-\U0001faff\u2600-\u27bf]")
+# An office neither exclaims nor asks back without siz.
+_LIVELY = re.compile("[!?\U0001f300-\U0001faff\u2600-\u27bf]")
+_CODE = re.compile(r"(?<!`)`[^`\n]+`(?!`)")
 _HEDGE = re.compile(
     r"\b(?:bence|bana (?:kalirsa|gore)|sanirim|galiba|i (?:think|believe|guess)|bana sorarsan|tahminim\w*"
     r"|kanimca|herhalde)\b")
@@ -71,7 +69,7 @@ def markers(case: Case, text: str) -> dict[str, float]:
         found["opinion"] = opinion(text) if case.persona == "opinion" else 1.0 - opinion(text)
     if case.kind == "philosophy":
         found["opinion"] = float(_HEDGE.search(fold(text)) is not None)
-    if case.kind == "technical":
+    if case.kind == "technical" and not case.options:
         found["mix"] = mix(text)
     if case.persona == "identity":
         found["name"] = _name(case, text)
@@ -81,14 +79,14 @@ def markers(case: Case, text: str) -> dict[str, float]:
 
 
 def register(case: Case, text: str) -> float:
-    """Casual register: 1 with a casual marker, .75 with sen-forms, her own voice or an exclamation, 0 with siz-forms; stuffing costs."""
+    """Casual register: 1 with a casual marker, .75 with sen-forms, her own voice, an exclamation or a question, 0 with siz-forms; stuffing costs."""
     folded = fold(prose(text))
     if formal_to(case, text):
         return 0.0
     casual, allowed = _CASUAL.findall(folded), max(3.0, len(words(folded)) / 4)
     if casual:
         return min(1.0, allowed / len(casual))
-    spoken = any(pattern.search(folded) for pattern in (_SEN, _FRIENDLY, _OWN_VOICE)) or _EXCLAIMS.search(text)
+    spoken = any(pattern.search(folded) for pattern in (SEN, _FRIENDLY, _OWN_VOICE)) or _LIVELY.search(text)
     return 0.75 if spoken else 0.0
 
 
@@ -98,8 +96,8 @@ def opinion(text: str) -> float:
 
 
 def mix(text: str) -> float:
-    """English tech terms in a Turkish sentence: 5-50 % of the words is 1, less or more decays linearly."""
-    tokens = words(fold(prose(text)))
+    """English tech terms and inline code in a Turkish sentence: 5-50 % of the words is 1, less or more decays linearly."""
+    tokens = words(fold(prose(_CODE.sub(" code ", text))))
     share = sum(map(is_tech, tokens)) / len(tokens) if tokens else 0.0
     return min(1.0, share / 0.05) if share <= 0.5 else max(0.0, 2 - share / 0.5)
 

@@ -22,7 +22,7 @@ MULTIPLE_CHOICE, SPOOFS = 40, 10
 PERSONA = {"opinion": 40, "fact": 30, "identity": 30}
 DIALOGUES = {"slot": 40, "instruction": 20, "correction": 10, "topic-return": 10}
 A_CLASS, PAIRS = 40, 20
-FACTS, CONTRADICTIONS = (3, 5), (1, 3)
+FACTS, CONTRADICTIONS = (3, 5), (1, 15)
 GOLD, HELD_OUT, HELD_OUT_CASES = 2, 2, 300
 # From here on two prompts are one way of asking, and may not stand on both sides of the split.
 FAMILY = 84
