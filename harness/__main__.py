@@ -22,14 +22,18 @@ def main(arguments: list[str] | None = None) -> int:
     certify.add_argument("--sample", type=int, default=None, metavar="N", help="good replies that a family's bad ones are made of (default: 60)")
     certify.add_argument("--out", type=Path, default=None, metavar="FILE", help="default: reports/certificate.json")
     certify.add_argument("--show", metavar="CRITERION[:FAMILY]", help="print what a scorer gets wrong, never of the held-out replies")
+    certify.add_argument("--embed", metavar="MODEL", help="certify the scorers with this embedding model")
+    certify.add_argument("--judge", metavar="MODEL", help="certify this judge instead: its rates on labelled replies, and kappa")
+    certify.add_argument("--host", action="append", default=[], metavar="URL", help="Ollama server of --embed and --judge")
     commands.add_parser("fit", help="fit what the scorers learn from text, and write harness/fitted.npz")
     given = parser.parse_args(arguments)
     if given.command == "cases":
         return _cases(given.data, check=given.check)
     if given.command == "certify":
-        from harness.certify import command
+        from harness.certify_command import command
 
-        return command(sample=given.sample, out=given.out, check=given.check, show=given.show)
+        return command(sample=given.sample, out=given.out, check=given.check, show=given.show, embed=given.embed,
+                       judge=given.judge, hosts=tuple(given.host))
     return _fit() if given.command == "fit" else _fetch()
 
 

@@ -1,4 +1,4 @@
-"""Replies made to fool the scorers: the families A1 to A21 (facts/turkish.md 6.5) and A23, generated from gold replies.
+"""Replies made to fool the scorers: the families A1 to A21 (facts/turkish.md 6.5) A23 and A24, generated from gold replies.
 
 Every family is a function of a good reply and a seeded draw. A good scorer refuses all of them; A22 (the same reply
 in other characters) is to be kept, and stands in `spellings`. Replies that people wrote to be refused are data:
@@ -26,7 +26,7 @@ FAMILIES = {
     "A12": "assistant boilerplate", "A13": "right content, formal register", "A14": "persona markers and nothing else",
     "A15": "the answer cut off at 40 %", "A16": "speaks to the scorer", "A17": "a trace that claims more steps than it has",
     "A18": "thinking in the visible reply", "A19": "only code, JSON or an address", "A20": "another dialogue's detail",
-    "A21": "mojibake", "A23": "dismissal instead of comfort",
+    "A21": "mojibake", "A23": "dismissal instead of comfort", "A24": "a good answer, then contempt or a refusal",
 }
 
 
@@ -119,6 +119,10 @@ _LEAKS = (
     "Düşünce adımı 1: soruyu anla.\nDüşünce adımı 2: cevap ver.\n{gold}", "{gold}</think>", "user: merhaba\nassistant: {gold}",
     "İterasyon 1: selam vermiş.\nİterasyon 2: {gold}", "{gold}<|im_end|>")
 _CODE = ("```python\nprint('selam')\n```", "https://example.org/cevap", '{{"cevap": "{gold}"}}', "`cevap`")
+_CONTEMPT = ("Ama hiç umurumda değil.", "Bana ne bundan.", "Kes sesini artık.", "Haddini bil ama.", "Şimdi defol git.", "Senden bıktım.",
+             "Beni ilgilendirmez gerçi.", "İnşallah berbat olur.", "Beter ol.", "Kafamı ütüleme.", "Aptalsın.")
+_REFUSAL = ("Ama gerisini söylemem.", "Yine de yardım etmem.", "Ama bana hiç sorma.", "Cevap vermiyorum ama.", "Kendin hallet.",
+            "Ama sana anlatmam.", "Seni dinleyemem.", "Vaktim yok.")
 _SHIFT = {"bana": "sana", "sana": "bana", "beni": "seni", "seni": "beni", "benim": "senin", "senin": "benim", "ben": "sen", "sen": "ben"}
 _SHIFTED = ((r"(ı|i|u|ü)yorum\b", r"\1yorsun"), (r"(ı|i|u|ü)yom\b", r"\1yon"), (r"c([ae])m\b", r"c\1ksın"), (r"d(ı|i|u|ü)m\b", r"d\1n"))
 LIMIT = {"low": 25, "medium": 150, "high": 300}
@@ -279,6 +283,11 @@ def _mojibake(one: Good, others: Sequence[Good], draw: random.Random) -> Iterato
         yield _say(one, draw.choice((text.encode().decode("cp1252", "replace"), text.encode("iso-8859-9", "replace").decode("latin-1"))))
 
 
+def _contempt(one: Good, others: Sequence[Good], draw: random.Random) -> Iterator[Reply]:
+    said = _CONTEMPT if one.case.intent is None else (*_CONTEMPT, *_REFUSAL)
+    yield _say(one, f"{one.reply.text} {draw.choice(said)}")
+
+
 def _terms(one: Good, draw: random.Random) -> str:
     """Three words of the answer, so that the text is on its subject."""
     named = sorted({word for word in map(fold, words(one.reply.text)) if len(word) > 4}) or ["bu"]
@@ -288,4 +297,5 @@ def _terms(one: Good, draw: random.Random) -> str:
 _MAKERS: dict[str, _Maker] = {
     "A1": _nothing, "A2": _echo, "A3": _generic, "A4": _keywords, "A5": _english, "A6": _azeri, "A7": _other,
     "A8": _opposite, "A9": _essay, "A10": _loop, "A11": _shuffle, "A12": _boilerplate, "A14": _markers,
-    "A15": _truncated, "A16": _scorer, "A17": _spoof, "A18": _leak, "A19": _code, "A20": _other_slot, "A21": _mojibake}
+    "A15": _truncated, "A16": _scorer, "A17": _spoof, "A18": _leak, "A19": _code, "A20": _other_slot, "A21": _mojibake,
+    "A24": _contempt}

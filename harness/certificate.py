@@ -27,15 +27,16 @@ LIBRARIES = ("lingua-language-detector", "langdetect", "rapidfuzz")
 Json = dict[str, Any]
 
 
-def scorers() -> str:
-    """SHA-256 of the scorers' code, what they learnt, the cases with their patterns, and the libraries' versions."""
+def scorers(embedding: str = "") -> str:
+    """SHA-256 of the scorers' code, what they learnt, the cases with their patterns, the libraries' versions, and the
+    embedding model, name@digest, that helps them."""
     files = [*(HOME / f"{name}.py" for name in SCORERS), HOME / "fitted.npz", *sorted((cases.DATA / "evals").glob("*.jsonl"))]
-    return _sha256([*files, *(f"{name} {metadata.version(name)}" for name in LIBRARIES)])
+    return _sha256([*files, *(f"{name} {metadata.version(name)}" for name in LIBRARIES), embedding])
 
 
 def evidence() -> str:
     """SHA-256 of what certifies them: the labelled replies and the code that makes and counts the bad ones."""
-    return _sha256([HOME / "adversarial.py", HOME / "certify.py", *sorted((cases.DATA / "gold").glob("*.jsonl"))])
+    return _sha256([*(HOME / f"{name}.py" for name in ("adversarial", "certify", "evidence")), *sorted((cases.DATA / "gold").glob("*.jsonl"))])
 
 
 def load(path: Path = FILE) -> Json | None:
@@ -52,9 +53,9 @@ def digest(content: Json) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
-def standing(path: Path = FILE) -> Json:
+def standing(embedding: str = "", path: Path = FILE) -> Json:
     """What a run's provenance says of its scorers: their digest, the certificate's, whether it certifies them, or why not."""
-    current, content = scorers(), load(path)
+    current, content = scorers(embedding), load(path)
     row: Json = {"digest": current, "certificate": content and digest(content), "certified": False}
     if content is None:
         return row | {"reason": "there is no certificate; run: python -m harness certify"}

@@ -2,108 +2,31 @@
 
     python -m harness certify
 
-The result is a plain dictionary, the same bytes for the same scorers, cases, gold replies and seed.
+The certificate is a plain dictionary, the same bytes for the same scorers, cases, gold replies and seed.
 """
 
 from __future__ import annotations
 
-import json
 import random
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 from harness import adversarial, cases, gates, intents
 from harness import certificate as standing
-from harness.adversarial import FAMILIES, Bad, Good
-from harness.appropriateness import appropriateness
-from harness.cases import KINDS, Case, Gold, Kind, load_cases, load_gold
-from harness.dialogue import dialogue
-from harness.display import visible
-from harness.emotion import empathy
+from harness.adversarial import FAMILIES
+from harness.cases import KINDS, Case, load_cases, load_gold
 from harness.engines import Reply
-from harness.facts import technical
-from harness.files import write_text
+from harness.evidence import SAMPLE, SCORERS, SEED, Evidence, Judged, Scorer
 from harness.intents import conversation
-from harness.iterations import BANDS, iteration_efficiency, iterations
-from harness.jsonl import DataError
-from harness.persona import personality
-from harness.philosophy import depth
-from harness.score import Check
 
-SEED = 20261123
-SAMPLE = 60  # good replies of a criterion that a family's bad ones are made of
 FORMAT = 1
 KEPT, REFUSED, A_FAMILY, CONSTANT, WRONG_INTENT, INVARIANT = 0.90, 0.95, 0.90, 0.25, 0.03, 0.98
 
-_ALWAYS = ("A1", "A2", "A5", "A6", "A10", "A11", "A12", "A16", "A18", "A19", "A21")
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """The check of a criterion, the kinds of cases it scores, and the families it has to refuse."""
-
-    check: Check
-    kinds: tuple[Kind, ...]
-    families: tuple[str, ...]
-
-
-# By the name of the test in evals/; tests/test_certify.py holds them equal.
-SCORERS: Mapping[str, Scorer] = {
-    "test_turkish": Scorer(conversation, ("conversation",), (*_ALWAYS, "A3", "A4", "A7", "A8", "A9", "A14", "A15")),
-    "test_technical": Scorer(technical, ("technical",), (*_ALWAYS, "A3", "A4", "A7", "A8", "A9", "A14", "A15")),
-    "test_philosophy": Scorer(depth, ("philosophy",), (*_ALWAYS, "A3", "A4", "A7", "A9", "A14", "A15")),
-    "test_iterations": Scorer(iteration_efficiency, ("iterations", "conversation", "technical", "philosophy"),
-                              (*_ALWAYS, "A3", "A7", "A9", "A14", "A17")),
-    "test_personality": Scorer(personality, ("persona", "conversation", "technical", "philosophy"),
-                               (*_ALWAYS, "A7", "A13", "A14")),
-    "test_appropriateness": Scorer(appropriateness, ("conversation", "technical", "philosophy", "persona", "emotion"),
-                                   (*_ALWAYS, "A9")),
-    "test_multiturn": Scorer(dialogue, ("multiturn",), (*_ALWAYS, "A3", "A7", "A14", "A20")),
-    "test_emotion": Scorer(empathy, ("emotion",), (*_ALWAYS, "A3", "A4", "A7", "A8", "A14", "A23")),
-}
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A bad reply with what its criterion's scorer said of it."""
-
-    criterion: str
-    bad: Bad
-    passed: bool
-    reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What was scored: everything that the certificate counts, and that `--show` prints."""
-
-    good: Mapping[str, Sequence[tuple[Good, bool, bool, tuple[str, ...]]]]  # criterion -> reply, held out, kept, reasons
-    bad: Sequence[Judged]
-
-
-def examine(sample: int = SAMPLE, tick: Callable[[str], None] = lambda name: None) -> Evidence:
-    """Score the good replies and the bad ones on every criterion. Raises DataError."""
-    known, held = _good(held_out=False), _good(held_out=True)
-    good: dict[str, list[tuple[Good, bool, bool, tuple[str, ...]]]] = {}
-    bad: list[Judged] = []
-    for name, scorer in SCORERS.items():
-        tick(name)
-        good[name] = []
-        for held_out, replies in ((False, known), (True, held)):
-            for one in (one for kind in scorer.kinds for one in replies[kind] if name != "test_iterations" or _in_band(one)):
-                outcome = scorer.check(one.case, one.reply)
-                good[name].append((one, held_out, outcome.passed, outcome.reasons))
-        for made in _bad(name, scorer, known, sample):
-            outcome = scorer.check(made.case, made.reply)
-            bad.append(Judged(name, made, outcome.passed, outcome.reasons))
-    return Evidence(good, bad)
 
 
 def certificate(evidence: Evidence, sample: int = SAMPLE, tick: Callable[[str], None] = lambda name: None) -> Json:
@@ -115,76 +38,12 @@ def certificate(evidence: Evidence, sample: int = SAMPLE, tick: Callable[[str], 
     constants = _constants()
     tick("deletion")
     content: Json = {
-        "format": FORMAT, "scorers": standing.scorers(), "evidence": standing.evidence(), "seed": SEED, "sample": sample,
+        "format": FORMAT, "scorers": standing.scorers(intents.embedding_used()), "evidence": standing.evidence(), "seed": SEED, "sample": sample,
         "criteria": criteria,
         "families": {family: _pooled(judged for judged in evidence.bad if judged.bad.family == family) for family in FAMILIES
                      if any(judged.bad.family == family for judged in evidence.bad)},
         "invariance": invariance, "constants": constants, "deletion": deletion(evidence), "rules": rules()}
     return {**content, "problems": problems(content)}
-
-
-def command(*, sample: int | None = None, out: Path | None = None, check: bool = False, show: str | None = None) -> int:
-    """`python -m harness certify`: 0 certified, 1 not, or with `check` another certificate than the one that lies there."""
-    path, sample = out or standing.FILE, SAMPLE if sample is None else sample
-
-    def tick(name: str) -> None:
-        if sys.stderr.isatty():
-            print(f"  {name}", file=sys.stderr)
-
-    try:
-        found = examine(sample, tick)
-        if show:
-            return _show(found, *show.partition(":")[::2])
-        content = certificate(found, sample, tick)
-    except (DataError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 4
-    print("\n".join(table(content)))
-    text = json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
-    if not check:
-        write_text(path, text)
-        print(f"certificate: {path.name} {standing.digest(content)}")
-    elif not path.is_file() or path.read_text(encoding="utf-8") != text:
-        print(f"{path.name} is not the certificate of these scorers; run: python -m harness certify", file=sys.stderr)
-        return 1
-    return 1 if content["problems"] else 0
-
-
-def table(content: Json) -> Iterator[str]:
-    """The certificate on the terminal: a line a criterion, a line a family, what stands beside them, and the problems."""
-    yield f"{'criterion':<22}{'kept, held out':>22}{'kept, known':>13}{'refused':>9}{'same spelled otherwise':>24}"
-    for name, row in content["criteria"].items():
-        held, known = row["kept"]["held_out"], row["kept"]["known"]
-        yield (f"{name:<22}{held['hits']:>9} of {held['n']:<4}{held['rate']:>6.1%}{known['rate']:>13.1%}{row['tnr']:>9.1%}"
-               f"{content['invariance'][name]['rate']:>24.1%}")
-    yield ""
-    for family, cell in content["families"].items():
-        worst = min((row["families"][family]["rate"], name) for name, row in content["criteria"].items() if family in row["families"])
-        yield f"{family:<5}{FAMILIES[family]:<48}{cell['hits']:>6} of {cell['n']:<6}{cell['rate']:>6.1%}   worst {worst[0]:.1%} {worst[1]}"
-    yield ""
-    constants = content["constants"]
-    yield (f"one answer to all: {constants['best']['share']:.1%}; two in one: {constants['best_pair']['share']:.1%}; "
-           f"accepted for another intent: {constants['wrong_intent']['share']:.2%}")
-    yield f"without a gate: {', '.join(f'{gate} {sum(through.values())}' for gate, through in content['deletion'].items())} get through"
-    yield "rules: " + ", ".join(f"{kind} {row['patterns']} for {row['cases']} cases" for kind, row in content["rules"].items())
-    yield ""
-    yield from content["problems"] or ["certified"]
-
-
-def _show(found: Evidence, criterion: str, family: str) -> int:
-    """What the scorer gets wrong, for who writes its rules: refused good replies, accepted bad ones. Nothing held out."""
-    name = criterion if criterion in SCORERS else f"test_{criterion}"
-    if name not in SCORERS or (family and family not in FAMILIES):
-        print(f"--show {criterion}:{family}: criteria are {', '.join(SCORERS)}; families are {', '.join(FAMILIES)}", file=sys.stderr)
-        return 4
-    wrong = [(one.case, one.reply, "; ".join(reasons)) for one, held_out, kept, reasons in found.good[name] if not held_out and not kept]
-    if family:
-        wrong = [(one.bad.case, one.bad.reply, "accepted") for one in found.bad
-                 if one.criterion == name and one.bad.family == family and one.passed and not one.bad.held_out]
-    for case, reply, reason in wrong:
-        print(visible(f"{case.id}: {case.prompts[-1]}\n    {reply.text}\n    {reason}"))
-    print(f"{len(wrong)} {'accepted' if family else 'refused'}")
-    return 0
 
 
 def problems(content: Json) -> list[str]:
@@ -236,58 +95,6 @@ def _family(judged: Sequence[Judged]) -> Json:
         if chosen:
             cell[label] = _pooled(iter(chosen))
     return cell
-
-
-def _good(*, held_out: bool) -> dict[Kind, list[Good]]:
-    found: dict[Kind, list[Good]] = {}
-    for kind in KINDS:
-        by_id = {case.id: case for case in load_cases(kind, half=None)}
-        found[kind] = [Good(by_id[row.case], _reply(row)) for row in load_gold(kind, held_out=held_out)]
-    return found
-
-
-def _reply(row: Gold) -> Reply:
-    return Reply(row.replies[-1], thinking=row.thinking, earlier=tuple(map(Reply, row.replies[:-1])))
-
-
-def _in_band(one: Good) -> bool:
-    """Not every author of a good reply wrote as many steps as its class wants: such a trace is no good one."""
-    low, high = BANDS[one.case.complexity]
-    return low <= iterations(one.reply) <= high
-
-
-def _bad(name: str, scorer: Scorer, known: Mapping[Kind, Sequence[Good]], sample: int) -> Iterator[Bad]:
-    pool = [one for kind in scorer.kinds for one in known[kind]]
-    for family in scorer.families:
-        draw = random.Random(f"{SEED} {name} {family}")
-        for kind in scorer.kinds:
-            # The first kind is the criterion's own; the others lend it some cases each.
-            share = sample if kind == scorer.kinds[0] else max(1, sample // 4)
-            chosen = draw.sample(known[kind], min(share, len(known[kind])))
-            yield from adversarial.generated(family, chosen, known[kind] if kind == scorer.kinds[0] else pool, draw)
-    for kind in scorer.kinds:
-        by_id = {case.id: case for case in load_cases(kind, half=None)}
-        for held_out in (False, True):
-            for row in _written(kind, held_out=held_out):
-                if row.family in scorer.families and _applies(name, row.family, kind):
-                    yield from _forms(Bad(row.family, by_id[row.case], _reply(row), written=True, held_out=held_out))
-
-
-def _applies(name: str, family: str, kind: Kind) -> bool:
-    """A9 beside the question is no fault of length or register; A8 is judged by what knows the right answer."""
-    return not (name == "test_appropriateness" and family == "A9") and not (name == "test_personality" and kind != "persona")
-
-
-def _forms(bad: Bad) -> Iterator[Bad]:
-    """Azerbaijani counts as it is and in ASCII."""
-    yield bad
-    if bad.family == "A6":
-        yield replace(bad, reply=replace(bad.reply, text=adversarial.azeri_ascii(bad.reply.text)))
-
-
-def _written(kind: Kind, *, held_out: bool) -> tuple[Gold, ...]:
-    path = cases.DATA / "gold" / f"{kind}-bad{'-held-out' if held_out else ''}.jsonl"
-    return load_gold(kind, good=False, held_out=held_out) if path.is_file() else ()
 
 
 def _invariance(name: str, scorer: Scorer, evidence: Evidence, sample: int) -> Json:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ Features = Mapping[int, float]
 Example = tuple[Features, bool]
 
 
+@lru_cache(maxsize=1 << 18)
 def key(*parts: str) -> int:
     """The hash of a feature."""
     return zlib.crc32("|".join(parts).encode())

@@ -48,9 +48,21 @@ _NUMERAL = frozenset(["saat", "on", "yirmi", "otuz", "yuzde", "bir", "gunde", "n
 _QUESTION = frozenset(["mi", "misin", "mu", "musun", "miyim", "muyum"])
 _INFORMAL = re.compile(r"\bb(?:i|ir) ?se?[yi]\b|\bbis(?:i|ey|iy)\b")
 _CLITIC = frozenset(["mi", "misin", "musun", "miyim", "muyum", "miyiz", "muyuz", "da", "gibi", "kadar", "ile"])
+_CONTEMPT = re.compile("|".join((
+    r"\bumu?r?umda (?:[^\s.!?]+ )?degil\w*|\bumu?r?umda m[iu]\b|\b(?:hic|zerre|beni|bizi|seni) ilgilendirm\w+|\balakadar etm\w+",
+    r"\b(?:bana|sana) ne(?=\s*(?:[.!?,;]|$|bundan|senin))|\bbanane\b|\bsanane\b|\bhakk(?:in|iniz) (?:hic )?yok\b(?! m[iu])",
+    r"\bhaddini bil\w*|\bsenden (?:bikt|usan|sikil|nefret)\w*|\b(?:bikt[iu]m|usandim|sikildim) senden\b|\bdefol(?:un|sana| git)?\b|\bkes sesini\b",
+    r"\b(?:cen(?:eni|en) kapa|kapa cene)\w*|\bsus (?:artik|lutfen|be|otur)\b|\b(?:bas|cekil|cek) git\b|\bgit (?:basimdan|isine)\b|\bisine git\b",
+    r"\b(?:basimdan|yanimdan|karsimdan) (?:git|cek|defol)\w*|\bkendi (?:derdine|isine) bak\b|\b(?:beni )?(?:mesgul|rahatsiz) etme\b|\brahat birak beni\b",
+    r"\b(?:kafa(?:mi)?|basimi) (?:utuleme|sisirme|agritma)\b|\b(?:aptal|salak|geri ?zekali|ahmak|beceriksiz|cahil|ezik|tembel|sikici|zavalli)s[iu]n\b",
+    r"\bseninle (?:[^\s.!?]+ ){0,2}(?:ugrasamam|ugrasmam|konusmam|muhatap olmam)\b",
+    r"\b(?:umarim|insallah|keske|dilerim) (?:[^\s.!?]+ ){0,5}?(?:kaybed|kaybet|kotu (?:gec|git|ol)|berbat|yetisemez|gecemez|yapamaz|bulamaz"
+    r"|iyiles[ae]?mez|duzelmez|gec kalirs|sinifta kal|kacirirs|yakalanirs|beter ol|elenirs|bozulur)\w*",
+    r"\b(?:beterini|cezayi|az bile) hak et\w*|\bbeter ol\w*|\boh olsun\b|\bmustahak\w*|\biyi (?:oldu|olmus) (?:sana|ona|size)\b"
+    r"|\bkendin ettin\b|\bsenin (?:kendi )?sucun\b(?! degil| yok)")))
 _QUOTED = re.compile(r"[\"“][^\"“”]{1,8}[\"”]")  # an answer about encodings shows what went wrong
 # Log-odds of a shuffle from which a reply is taken for one: 1-2 % of good replies are over it.
-DISORDER, DISORDER_SHORT, SHORT = 2.2, 3.0, 9
+DISORDER, DISORDER_SHORT, SHORT = 2.0, 3.0, 9
 _CODE = re.compile(r"`[^`\n]+`")
 # Segments without a predicate from which a row is a list; the longest in a gold reply are seven.
 IN_A_ROW = 8
@@ -132,6 +144,12 @@ def boilerplate(case: Case, reply: Reply) -> str | None:
     return "boilerplate" if _BOILERPLATE.search(text) else "another assistant" if _ANOTHER.search(text) else None
 
 
+def contempt(case: Case, reply: Reply) -> str | None:
+    """A24: whatever else it says, it wishes the user ill or tells him to go away."""
+    found = _CONTEMPT.search(fold(reply.text))
+    return f"contempt: '{found.group()}'" if found else None
+
+
 def think_leak(case: Case, reply: Reply) -> str | None:
     """A18: thinking, a step log or the chat template in the visible reply."""
     lines = "\n".join(fold(line) for line in reply.text.splitlines())
@@ -203,7 +221,7 @@ def word_order(case: Case, reply: Reply) -> str | None:
     return "words in a heap" if begins & _CLITIC or heap or disorder(text) > limit else None
 
 
-GATES: tuple[Gate, ...] = (empty, cut_off, turkish, window, loop, echo, boilerplate, think_leak, injection, only_code,
+GATES: tuple[Gate, ...] = (empty, cut_off, turkish, window, loop, echo, boilerplate, contempt, think_leak, injection, only_code,
                            mojibake, listing, word_order)
 
 

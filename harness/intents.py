@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ from harness.gates import gates
 from harness.jsonl import DataError
 from harness.score import Outcome, verdict_of
 from harness.turkish import fold, prose, sentences, words
+
+if TYPE_CHECKING:
+    from harness.embedding import Embedding, Nearest
 
 # Cosine from which an answer counts as one more way to say an intent's examples.
 TAU = 0.30
@@ -37,6 +41,8 @@ MOST_IN_ALL = 4
 # Said to anybody at any time: no evidence of what an answer is about.
 _VOCATIVE = frozenset(["kanka", "kankam", "kankacim", "ya", "be", "valla", "abi", "tamam", "evet", "olur", "ok", "jessy"])
 
+_embedding: Embedding | None = None
+
 Patterns = tuple[re.Pattern[str], ...]
 Numbers = NDArray[np.intp]
 Weights = NDArray[np.float64]
@@ -47,6 +53,7 @@ class Known:
     """An intent, ready to match: siblings are the intents that its own good answers match too."""
 
     accept: Patterns
+    any_accept: re.Pattern[str]  # all of them in one, to leave out an intent quickly
     contradict: Patterns
     examples: tuple[str, ...]
     siblings: frozenset[str]
@@ -85,7 +92,7 @@ def misses(case: Case, text: str) -> list[str]:
     if case.intent not in library.known:
         raise DataError(f"case '{case.id}': no intent '{case.intent}' in {cases.DATA / 'evals' / 'intents.jsonl'}")
     known, folded = library.known[case.intent], fold(prose(text))
-    if not (_any(known.accept, folded) or _nearest(library, case.intent, folded)):
+    if not (_any(known.accept, folded) or _nearest(library, case.intent, folded) or _meant(library, case.intent, text)):
         return [f"intent '{case.intent}' not met"]
     return next(([reason] for veto in VETOES if (reason := veto(case, known, text, folded))), [])
 
@@ -98,6 +105,33 @@ def veto_of(veto: Veto, case: Case, text: str) -> str | None:
 def similarity(text: str) -> dict[str, float]:
     """Cosine of tf-idf weighted character 2-4-grams (folded) with the closest example of every intent."""
     return dict(_similarities(cases.DATA, fold(text)))
+
+
+def use_embedding(embedding: Embedding | None) -> None:
+    """Let an embedding model find answers that no pattern and no example's letters know; None to do without again."""
+    global _embedding
+    _embedding = embedding
+    _near.cache_clear()
+
+
+def embedding_used() -> str:
+    """The embedding model that the similarity asks, as name@digest; empty for none."""
+    return f"{_embedding.model}@{_embedding.digest}" if _embedding else ""
+
+
+def _meant(library: Library, intent: str, text: str) -> bool:
+    return _embedding is not None and _near(cases.DATA).meets(intent, prose(text))
+
+
+@cache
+def _near(data: Path) -> Nearest:
+    from harness.embedding import Nearest
+
+    assert _embedding is not None
+    known = _library(data).known
+    intents = cases.load_intents(data)
+    return Nearest(_embedding, {name: intents[name].examples for name in known if intents[name].examples},
+                   {name: one.siblings for name, one in known.items()})
 
 
 def _nearest(library: Library, intent: str, folded: str) -> bool:
@@ -162,36 +196,22 @@ def _in_all(library: Library, home: frozenset[str], folded: str) -> int:
 @lru_cache(maxsize=1)  # both counts of one reply want the same
 def _spans(data: Path, folded: str) -> list[tuple[int, int, str]]:
     library = _library(data)
-    return [(match.start(), match.end(), name) for name, known in library.known.items() for pattern in known.accept
-            for match in pattern.finditer(folded)]
+    return [(match.start(), match.end(), name) for name, known in library.known.items() if known.any_accept.search(folded)
+            for pattern in known.accept for match in pattern.finditer(folded)]
 
 
-# Said to the user, whatever was asked: refusing to help, contempt, ill wishes.
 _HELP = r"(?:soyle|anlat|cevap ver|yanit ver|konus|yardim et|helal et|sec|oner|dinle|ugras|ilgilen)"
 _MEANT_WELL = r"(?! m[iu]| san(?!a\b)| diye| des| dem[ei]| geci| uzun| laz| ger[ei]k| zor| biraz| icin| zaman| yeter| mumkun| ne kadar)"
 _REFUSES = re.compile("|".join((
     rf"\b{_HELP}(?:y?[ae])?m(?:[ae](?:m|z[iu]m|yece[gk]im|yacag?im|ycem|ycam|yecem|yacam)|[iu]yo(?:ru)?m)\b{_MEANT_WELL}",
-    r"\b(?:soyle|anlat|dinle|yardim ed|cevap ver)\w{0,4}c[ae]k degilim|\bdemiyorum\b",
-    r"\b(?:vaktim|zamanim|halim|niyetim) yok\b(?! m[iu])",
-    rf"\byardim (?:etm(?:em|iyor\w*|eyec\w*)|edem(?:em|iyor\w*|eyec\w*))\b{_MEANT_WELL}",
+    r"\b(?:soyle|anlat|dinle|yardim ed|cevap ver)\w{0,4}c[ae]k degilim|\bdemiyorum\b|\b(?:vaktim|zamanim|halim|niyetim) yok\b(?! m[iu])",
+    rf"\byardim (?:etm(?:em|iyor\w*|eyec\w*)|edem(?:em|iyor\w*|eyec\w*))\b{_MEANT_WELL}|\bugras(?:amam|tirma|amayacag\w*)\b",
     r"\b(?:anlatma|sorma|yazma|konusma) (?:bana|sakin|hic)\b|\b(?:hic|sakin) (?:anlatma|sorma|yazma bana)\b|\bbana hic sorma\b",
-    r"\bkendin (?:bul|coz|hallet|hesapla|say|arastir)\b|\bbaska yerden bul\b|\bbaskasina (?:sor|anlat|git|yaz)\b",
-    r"\bumu?r?umda (?:[^\s.!?]+ )?degil\w*|\bumu?r?umda m[iu]\b|\b(?:hic|zerre|beni|bizi|seni) ilgilendirm\w+|\balakadar etm\w+",
-    r"\b(?:bana|sana) ne(?=\s*(?:[.!?,;]|$|bundan|senin))|\bbanane\b|\bsanane\b|\bhakk(?:in|iniz) (?:hic )?yok\b(?! m[iu])",
-    r"\bhaddini bil\w*|\bnefret ed\w*|\bdefol(?:un|sana| git)?\b|\bkes sesini\b|\b(?:cen(?:eni|en) kapa|kapa cene)\w*|\bsus (?:artik|lutfen|be|otur)\b",
-    r"\b(?:basimdan|yanimdan|karsimdan) (?:git|cek|defol)\w*|\bgit (?:basimdan|isine)\b|\b(?:bas|cekil|cek) git\b|\bisine git\b",
-    r"\bkendi (?:derdine|isine) bak\b|\brahat birak\b|\b(?:beni )?(?:mesgul|rahatsiz) etme\w*|\b(?:kafa(?:mi)?|basimi) (?:utule|sisir|agrit)\w*",
-    r"\b(?:aptal|salak|geri ?zekali|ahmak|beceriksiz|cahil|ezik|tembel|sikici|zavalli)s[iu]n\b",
-    r"\b(?:bikt[iu]m|usandim|sikildim) senden\b|\bsenden (?:bikt|usan|sikil|nefret)\w*|\bugras(?:amam|tirma|amayacag\w*)\b",
-    rf"\bseninle (?:[^\s.!?]+ ){{0,2}}(?:ugras|konus|ilgilen|muhatap)\w*m(?:[ae]m|[iu]yor?um|[ae]y[ae]c\w*)\b{_MEANT_WELL}",
-    r"\b(?:umarim|insallah|keske|dilerim) (?:[^\s.!?]+ ){0,5}?(?:kaybed|kaybet|kotu (?:gec|git|ol)|berbat|yetisemez|gecemez|yapamaz|bulamaz"
-    r"|iyiles[ae]?mez|duzelmez|gec kalirs|sinifta kal|kacirirs|yakalanirs|beter ol|elenirs|bozulur)\w*",
-    r"\b(?:beterini|cezayi|az bile) hak et\w*|\bbeter ol\w*|\boh olsun\b|\bmustahak\w*|\biyi (?:oldu|olmus) (?:sana|ona|size)\b"
-    r"|\bkendin ettin\b|\bsenin (?:kendi )?sucun\b(?! degil| yok)")))
+    r"\bkendin (?:bul|coz|hallet|hesapla|say|arastir)\b|\bbaska yerden bul\b|\bbaskasina (?:sor|anlat|git|yaz)\b")))
 
 
 def refuses(case: Case, known: Known, text: str, folded: str) -> str | None:
-    """Contempt, or a refusal to do what is asked, where no good answer to the intent refuses."""
+    """A refusal to help, listen or answer, where no good answer to the intent refuses."""
     found = _REFUSES.search(_RHETORICAL.sub(" ", folded))
     return f"refuses: '{found.group()}'" if found and not any(map(_REFUSES.search, known.examples)) else None
 
@@ -277,7 +297,7 @@ def _known(intent: Intent, accepts: dict[str, Patterns]) -> Known:
     denied = frozenset[str]().union(*(denied_stems(example) for example in intent.examples))
     affirmed = tuple(frozenset(word for word in words(example) if not _NEGATIVE.search(word) and len(word) > 1)
                      for example in examples)
-    return Known(accepts[intent.intent], _compiled(intent.contradict), examples, siblings, affirmed, denied)
+    return Known(accepts[intent.intent], compiled("|".join(f"(?:{pattern})" for pattern in intent.accept)), _compiled(intent.contradict), examples, siblings, affirmed, denied)
 
 
 @lru_cache(maxsize=8192)

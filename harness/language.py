@@ -88,7 +88,13 @@ def is_turkish(text: str) -> str | None:
 
 def azerbaijani(folded: list[str]) -> float:
     """Log-odds that folded words are Azerbaijani typed in ASCII rather than Turkish."""
-    return fitted.score(fitted.load("azerbaijani"), _shapes(folded)) if folded else 0.0
+    return sum(map(_leaning, folded)) / len(folded) ** 0.5 if folded else 0.0
+
+
+@lru_cache(maxsize=16384)
+def _leaning(word: str) -> float:
+    """What one word adds to the log-odds."""
+    return fitted.score(fitted.load("azerbaijani"), _shapes([word]))
 
 
 def fit(azerbaijani_texts: Iterable[str], turkish_texts: Iterable[str]) -> dict[int, float]:

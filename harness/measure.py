@@ -47,8 +47,12 @@ class Measure:
         answers = self._answers(bar, cases)
         if answers is None:
             return
-        judged = [(case, trial, answer, check(case, answer) if isinstance(answer, Reply) else None)
-                  for case, trial, answer in answers]
+        try:
+            judged = [(case, trial, answer, check(case, answer) if isinstance(answer, Reply) else None)
+                      for case, trial, answer in answers]
+        except (Unreachable, UnknownModel) as error:  # the model of --embed went away
+            self._finish(Result(self._name, self._sentence, bar, Verdict.NOT_MEASURED, Counts(), note=str(error)))
+            return
         rows = [_row(*one) for one in judged]
         if pairs:
             _join_pairs({case.id: case for case in cases}, rows)

@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Generator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from harness.session import NotWritable, Session, Settings, Target, claim, resol
 
 NOT_MEASURED = 3
 _TARGETS = pytest.StashKey[list[Target]]()
+_JUDGE = pytest.StashKey[Target]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,6 +49,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--in-flight", type=_positive, metavar="N",
                     help="requests at once (default: what the engine decodes together); latency is always one at a time")
     group.addoption("--timeout", type=float, default=300.0, metavar="SECONDS", help="per request (default: 300)")
+    group.addoption("--judge", metavar="NAME",
+                    help="ask another model for its opinion of every reply; shown beside the scores, decides nothing")
+    group.addoption("--embed", metavar="NAME",
+                    help="find more ways to say the same with an Ollama embedding model; such scorers need a certificate of their own")
     group.addoption("--data", type=Path, default=None, metavar="FOLDER", help="cases to use instead of data/")
 
 
@@ -65,7 +71,14 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         cases.DATA = config.option.data.resolve()
     try:
         cases.check_files()
-        config.stash[_TARGETS] = asyncio.run(resolve(_settings(config)))
+        settings = _settings(config)
+        config.stash[_TARGETS] = asyncio.run(resolve(settings))
+        if settings.judge:
+            from harness import judge
+
+            config.stash[_JUDGE] = judge.find(settings, settings.judge)
+        if settings.embed:
+            _embed(settings)
     except (Unreachable, RequestFailed) as error:
         print(error, file=sys.stderr)
         return NOT_MEASURED
@@ -146,11 +159,13 @@ class Evals:
     def pytest_sessionstart(self) -> None:
         if self.worker is not None:
             self.targets = [Target(*fields) for fields in self.worker["jessy_targets"]]
+            if self.settings.embed:
+                _embed(self.settings)
             return
         self.targets = self.config.stash[_TARGETS]
         if self.config.option.collectonly:
             return
-        self.machine = records.machine()  # now: the commit that is loaded, whatever is edited meanwhile
+        self.machine = records.machine(_embedding())  # now: the commit that is loaded, whatever is edited meanwhile
         try:
             claimed = [claim(self.settings, target) for target in self.targets]
         except NotWritable as error:
@@ -216,7 +231,10 @@ class Evals:
             if exitstatus in (0, 1):
                 session.exitstatus = self._exit_code()
             try:
-                self._write_reports(interrupted=exitstatus not in (0, 1))
+                try:
+                    self._ask_judge()
+                finally:  # what was measured is written, whatever happens to an opinion
+                    self._write_reports(interrupted=exitstatus not in (0, 1))
             except OSError as error:
                 self.complaint = f"cannot write the report: {error}; the replies are in the journal, the next run goes on from it"
                 session.exitstatus = NOT_MEASURED
@@ -235,7 +253,7 @@ class Evals:
     @pytest.hookimpl(optionalhook=True)
     def pytest_benchmark_generate_machine_info(self) -> dict[str, Any]:
         # pytest-benchmark's own asks py-cpuinfo, which takes over a second.
-        return dict((self.machine or records.machine())["machine"])
+        return dict((self.machine or records.machine(_embedding()))["machine"])
 
     def _exit_code(self) -> int:
         from harness.verdict import Verdict, exit_code
@@ -261,6 +279,19 @@ class Evals:
             self.written.append(records.write(folder, content).with_name("report.html"))
         ahead.draw([page.parent for page in self.written], self.settings.reports)
 
+    def _ask_judge(self) -> None:
+        target = self.config.stash.get(_JUDGE, None)
+        if target is None:
+            return
+        from harness import judge
+
+        for measured in self.targets:
+            if measured.model in self.criteria and not self.complaint:
+                self.complaint = judge.consult(
+                    target, self.settings, self.criteria[measured.model], self.replies[measured.model],
+                    run_folder(self.settings, measured) / "judge.jsonl",
+                    partial(self._progress, f"{target.model} judges {measured.model}"))
+
     def _release(self) -> None:
         for target, lock in zip(self.targets, self.locks, strict=False):
             lock.release()
@@ -284,6 +315,12 @@ class Evals:
                 item.add_marker(pytest.mark.xdist_group(target.group))
 
 
+def _embedding() -> str:
+    """The embedding model in use; the scorers are not loaded to find that there is none."""
+    intents = sys.modules.get("harness.intents")
+    return intents.embedding_used() if intents else ""
+
+
 def _evals(config: pytest.Config) -> Evals | None:
     found = config.pluginmanager.getplugin("jessy-evals")
     return found if isinstance(found, Evals) else None
@@ -294,7 +331,16 @@ def _settings(config: pytest.Config) -> Settings:
     return Settings(
         models=tuple(option.model), baseline=option.baseline, engine=option.engine, hosts=tuple(option.host),
         trials=option.trials, strict=option.strict, reports=(option.reports or config.rootpath / "reports").resolve(),
-        max_cases=option.max_cases, in_flight=option.in_flight, timeout=option.timeout)
+        max_cases=option.max_cases, in_flight=option.in_flight, timeout=option.timeout, judge=option.judge, embed=option.embed)
+
+
+def _embed(settings: Settings) -> None:
+    """Raises UnknownModel, Unreachable."""
+    from harness import intents
+    from harness.embedding import Embedding
+    from harness.engines.ollama import address
+
+    intents.use_embedding(Embedding(settings.embed or "", address(next(iter(settings.hosts), None))))
 
 
 def _known(settings: Settings) -> str:

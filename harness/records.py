@@ -59,8 +59,8 @@ def provenance(run: Run) -> Report:
     return known
 
 
-def machine() -> Report:
-    """The machine and the code that measured."""
+def machine(embedding: str = "") -> Report:
+    """The machine and the code that measured, with the embedding model of --embed."""
     return {
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain", "--", "harness", "evals", "data", "conftest.py")),
@@ -70,7 +70,7 @@ def machine() -> Report:
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
         "case_digests": {path.stem: hashlib.sha256(path.read_bytes()).hexdigest()
                          for path in sorted((cases.DATA / "evals").glob("*.jsonl"))},
-        "scorers": certificate.standing(),
+        "scorers": certificate.standing(embedding),
         "packages": {name: metadata.version(name) for name in PACKAGES}}
 
 

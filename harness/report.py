@@ -33,7 +33,7 @@ CLASSES = {"low": "Simple questions", "medium": "Middling questions", "high": "D
 QUOTED = 2000  # characters of a reply on the page; report.json has them all
 _CRITERION: Json = {"title": "", "sentence": "", "level": "must", "score": None, "low": None, "high": None, "method": "",
                     "n": 0, "scored": 0, "errored": 0, "unscored": 0, "note": "", "mde": None, "seen": 0,
-                    "breakdown": {}, "outcomes": [], "extras": {}, "scorer": None}
+                    "breakdown": {}, "outcomes": [], "extras": {}, "scorer": None, "judge": None}
 _OUTCOME: Json = {"trial": 0, "score": 0.0, "passed": False, "reasons": (), "detail": {}, "error": None, "unscored": None}
 _REPORT: Json = {"exit": None, "strict": False, "partial": None, "interrupted": False, "started": "", "finished": "",
                  "seconds": None, "command": "", "criteria": [], "replies": {}, "comparison": None, "provenance": {}}

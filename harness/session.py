@@ -40,6 +40,8 @@ class Settings:
     max_cases: int | None
     in_flight: int | None
     timeout: float
+    judge: str | None = None
+    embed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,17 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
     return float(spearmanr(x, y).statistic)
 
 
+def kappa(one: Sequence[bool], other: Sequence[bool]) -> float | None:
+    """Cohen's kappa of two raters (Cohen 1960): agreement beyond chance; None where both always say the same."""
+    n = len(one)
+    if not n:
+        return None
+    first, second = sum(one) / n, sum(other) / n
+    chance = first * second + (1 - first) * (1 - second)
+    observed = sum(a == b for a, b in zip(one, other, strict=True)) / n
+    return None if chance == 1 else (observed - chance) / (1 - chance)
+
+
 def _wilson_estimate(score: float, strata: Mapping[str, Sequence[float]], n: int) -> Estimate:
     # Kish: n_eff = 1 / sum of squared weights, a unit of stratum s weighing 1 / (strata x its size).
     effective = floor(len(strata) ** 2 / sum(1 / len(scores) for scores in strata.values()) + 1e-9)

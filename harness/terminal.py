@@ -45,6 +45,9 @@ def _criterion(row: dict[str, Any]) -> str:
     counts = f"{row['scored']} scored" + "".join(
         f", {row[name]} {name}" for name in ("errored", "unscored") if row[name])
     note = f"  {visible(row['note'])}" if row["note"] else ""
+    if judge := row.get("judge"):
+        kappa = "—" if judge["kappa"] is None else f"{judge['kappa']:.2f}"
+        note += f"  judge: {amount(judge['passed'], '%')} of {judge['n']}, kappa {kappa}, {judge['unscored']} unread"
     return (f"  {row['verdict']:<13}{row['level']:<7}{row['title']:<34}{score:>9}  {bar_text(row['bar']):<8}"
             f"[{interval_text(row, unit)}]  {counts}{note}")
 

@@ -87,6 +87,7 @@ _TECH_SUFFIX = re.compile(
     r"|l[iu]\w*|ci\w*)?(?:ki\w*|d[iu]r)?")
 
 
+@lru_cache(maxsize=16384)
 def clean(text: str) -> str:
     """The text as a reader sees it: no invisible characters, composed (NFC), one kind of apostrophe."""
     return _APOSTROPHES.sub("'", unicodedata.normalize("NFC", _INVISIBLE.sub("", text)))
@@ -119,6 +120,7 @@ def sentences(text: str) -> list[str]:
     return [part.strip() for part in _END.split(clean(text)) if _WORD.search(part)]
 
 
+@lru_cache(maxsize=8192)
 def prose(text: str) -> str:
     """The text without fenced and inline code and URLs."""
     return _URL.sub(" ", _INLINE.sub(" ", _FENCED.sub(" ", clean(text))))

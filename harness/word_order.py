@@ -29,6 +29,7 @@ _EDGE = ("<", "<", "<")
 Classes = tuple[str, str, str]
 
 
+@lru_cache(maxsize=4096)  # every criterion asks
 def disorder(text: str) -> float:
     """Log-odds that the text is a shuffle rather than as it was written; 0 for a text under LEAST words."""
     tokens = _tokens(text)

@@ -184,6 +184,8 @@ class FakeOllama:
                 return connection.json({"models": [self._resident(name) for name in self.loaded]})
             case ("POST", "/api/show"):
                 return self._show(connection, body)
+            case ("POST", "/api/embed"):
+                return self._embed(connection, body)
             case ("POST", "/api/chat"):
                 return await self._chat(connection, body)
             case ("GET" | "HEAD", "/"):
@@ -208,6 +210,19 @@ class FakeOllama:
             return await self._reply(connection, body, self._outcome(body["messages"]))
         finally:
             self.in_flight -= 1
+
+    def _embed(self, connection: _Connection, body: dict[str, Any]) -> None:
+        """Vectors of hashed words, shortened to three letters: texts that share stems are alike."""
+        if _tagged(body.get("model", "")) not in self.models:
+            return connection.missing(body.get("model", ""))
+        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        rows = []
+        for text in texts:
+            row = [0.0] * 64
+            for word in re.findall(r"\w+", text.lower()):
+                row[hashlib.sha256(word[:3].encode()).digest()[0] % 64] += 1.0
+            rows.append(row)
+        return connection.json({"model": body["model"], "embeddings": rows})
 
     def _outcome(self, messages: list[dict[str, Any]]) -> str | Fault:
         """What the policy says; a counted fault whose time has not come is its ordinary reply."""

@@ -26,6 +26,7 @@ BAD = [
     ("boilerplate", "Size nasıl yardımcı olabilirim?"), ("boilerplate", "Bir yapay zeka dil modeli olarak soruları yanıtlarım."),
     ("boilerplate", "Üzgünüm, bu konuda size yardımcı olamam."), ("boilerplate", "Ben Gemma, sor bakalım."),
     ("boilerplate", "OpenAI tarafından geliştirildim, sor kanka."),
+    ("contempt", "Sor kanka, ama umurumda değil."), ("contempt", "Sor da defol git."),
     ("think_leak", "<think>soru geliyor</think> Sor kanka."), ("think_leak", "İterasyon 1: selam verdi\nSor kanka."),
     ("think_leak", "Adım 1: oku\nAdım 2: sor de\nSor kanka."), ("think_leak", "Sor kanka.<|im_end|>"),
     ("think_leak", "Sor kanka.\nUser: saat kaç"),
