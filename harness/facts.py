@@ -8,7 +8,7 @@ from harness.cases import Case, Fact, compiled
 from harness.engines import Reply
 from harness.gates import gates
 from harness.score import Outcome, verdict_of
-from harness.turkish import clean, ends_finite, fold, prose, sentences, words
+from harness.turkish import clean, ends_finite, fold, sentences, spoken, words
 
 ENOUGH = 0.75
 
@@ -110,8 +110,8 @@ def keywords_only(text: str) -> bool:
 
     It stands at the end of the sentence, or of a clause of five words and more.
     """
-    said = sentences(prose(text))
-    return len(words(prose(text))) >= 15 and sum(map(_speaks, said)) < 0.3 * len(said)
+    said = sentences(spoken(text))
+    return len(words(spoken(text))) >= 15 and sum(map(_speaks, said)) < 0.3 * len(said)
 
 
 def _speaks(sentence: str) -> bool:

@@ -15,7 +15,8 @@ from harness.turkish import fold, prose, words
 def fit(path: Path = fitted.FILE, data: Path | None = None) -> str:
     """Fit both models and the lexicon, write them, and say in one line what they hold. Raises OSError, DataError."""
     folder = data or cases.DATA
-    said = [text.text for text in training_texts(data)] + list(_thoughts(folder))
+    corpus = (folder / "turkish.txt").read_text(encoding="utf-8").splitlines()
+    said = [*(text.text for text in training_texts(data)), *_thoughts(folder), *corpus]
     good = [reply for kind in KINDS for row in load_gold(kind, data) for reply in row.replies]
     asked = [prompt for kind in KINDS for case in load_cases(kind, half=None, data=data) for prompt in case.prompts]
     foreign = (folder / "azerbaijani.txt").read_text(encoding="utf-8").splitlines()

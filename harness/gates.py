@@ -17,7 +17,7 @@ from rapidfuzz import fuzz
 from harness.cases import Case
 from harness.engines import Reply
 from harness.language import is_turkish
-from harness.turkish import clean, fold, has_finite, has_predicate, is_finite, prose, sentences, words
+from harness.turkish import clean, fold, has_finite, has_predicate, is_finite, prose, sentences, spoken, words
 from harness.word_order import disorder
 
 Gate = Callable[[Case, Reply], str | None]
@@ -63,7 +63,6 @@ _CONTEMPT = re.compile("|".join((
 _QUOTED = re.compile(r"[\"“][^\"“”]{1,8}[\"”]")  # an answer about encodings shows what went wrong
 # Log-odds of a shuffle from which a reply is taken for one: 1-2 % of good replies are over it.
 DISORDER, DISORDER_SHORT, SHORT = 2.0, 3.0, 9
-_CODE = re.compile(r"`[^`\n]+`")
 # Segments without a predicate from which a row is a list; the longest in a gold reply are seven.
 IN_A_ROW = 8
 _SEGMENT = re.compile(r"[.,!?;:…()\n\"]+|\b(?:ve|ile|ayrica|yani|mesela|ama|hem|veya|ya da)\b")
@@ -171,13 +170,15 @@ def only_code(case: Case, reply: Reply) -> str | None:
 
 
 def mojibake(case: Case, reply: Reply) -> str | None:
-    """A21: Turkish letters read in the wrong encoding (facts/turkish.md 2.1)."""
+    """A21: Turkish letters read in the wrong encoding (facts/turkish.md 2.1); who asks about them is shown them."""
+    if any(map(_MOJIBAKE.search, case.prompts)):
+        return None
     return "mojibake" if _MOJIBAKE.search(_QUOTED.sub(" ", prose(reply.text))) else None
 
 
 def listing(case: Case, reply: Reply) -> str | None:
     """A4: words or beginnings of sentences in a row, and nothing said about them."""
-    text = _FORMULA.sub("9", prose(_CODE.sub(" kod ", reply.text)))
+    text = _FORMULA.sub("9", spoken(reply.text))
     bare = 0
     for segment in _SEGMENT.split(fold(text)):
         tokens = words(segment)
@@ -205,7 +206,7 @@ def unfinished(text: str) -> bool:
 
 def word_order(case: Case, reply: Reply) -> str | None:
     """A11, A15: stops in the middle of a sentence, or is words in a heap."""
-    text = prose(_CODE.sub("kod", reply.text)).strip()  # "`x` ile başla" does not begin with ile
+    text = spoken(reply.text).strip()  # "`x` ile başla" does not begin with ile
     tokens = words(fold(text))
     if not words(prose(reply.text)):
         return None
@@ -218,7 +219,8 @@ def word_order(case: Case, reply: Reply) -> str | None:
     # A casual technical reply has `impl Shape` in mid-sentence.
     heap = (case.complexity == "low" and _HEAP.search(text)) or (text[-1].isalnum() and _TORN.search(text))
     limit = DISORDER if len(tokens) >= SHORT else DISORDER_SHORT
-    return "words in a heap" if begins & _CLITIC or heap or disorder(text) > limit else None
+    clitic = case.complexity == "low" and begins & _CLITIC  # "? ile": Rust has such an operator
+    return "words in a heap" if clitic or heap or disorder(text) > limit else None
 
 
 GATES: tuple[Gate, ...] = (empty, cut_off, turkish, window, loop, echo, boilerplate, contempt, think_leak, injection, only_code,

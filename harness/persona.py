@@ -11,7 +11,7 @@ from harness.facts import contradicted, keywords_only, states
 from harness.gates import gates, window
 from harness.intents import misses
 from harness.score import Outcome
-from harness.turkish import fold, is_tech, prose, sentences, words
+from harness.turkish import fold, is_tech, prose, sentences, spoken, words
 
 ENOUGH = 0.80
 # The casual register is what tells Jessy from any other assistant: at most .40 is left for a formal reply.
@@ -35,7 +35,6 @@ _FRIENDLY = re.compile(
 _OWN_VOICE = re.compile(r"\b(?:\w{2,}(?:[aiu]r[iu]m|er[iu]m|[iu]yorum|[ae]l[iu]m))\b")
 # An office neither exclaims nor asks back without siz.
 _LIVELY = re.compile("[!?\U0001f300-\U0001faff\u2600-\u27bf]")
-_CODE = re.compile(r"(?<!`)`[^`\n]+`(?!`)")
 _HEDGE = re.compile(
     r"\b(?:bence|bana (?:kalirsa|gore)|sanirim|galiba|i (?:think|believe|guess)|bana sorarsan|tahminim\w*"
     r"|kanimca|herhalde)\b")
@@ -97,7 +96,7 @@ def opinion(text: str) -> float:
 
 def mix(text: str) -> float:
     """English tech terms and inline code in a Turkish sentence: 5-50 % of the words is 1, less or more decays linearly."""
-    tokens = words(fold(prose(_CODE.sub(" code ", text))))
+    tokens = words(fold(spoken(text)))
     share = sum(map(is_tech, tokens)) / len(tokens) if tokens else 0.0
     return min(1.0, share / 0.05) if share <= 0.5 else max(0.0, 2 - share / 0.5)
 

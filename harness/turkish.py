@@ -21,6 +21,9 @@ _APOSTROPHES = re.compile("[’‘ʼ´]")
 _ASCII = str.maketrans("çğıöşüâîû", "cgiosuaiu")
 _FENCED = re.compile(r"```.*?(?:```|\Z)", re.S)
 _INLINE = re.compile(r"`[^`\n]*`")
+_CODE_WORD = re.compile(
+    r"(?<!`)`[^`\n]+`(?!`)|\S*(?:::|->|=>|==|[^\W\d]\.\w|\w\.[^\W\d]|\w_\w|(?<!\S)--?\w|[{}\[\]<>=&|\\$@]|\w\([^\s()]*\)|(?<!\S)/\w)"
+    r"[^\s`]*?(?=[.,;:!?)]*(?:\s|$))")
 _URL = re.compile(r"(?:https?://|www\.)\S+")
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _END = re.compile(r"(?<=[.!?…])\s+|\n+")
@@ -124,6 +127,12 @@ def sentences(text: str) -> list[str]:
 def prose(text: str) -> str:
     """The text without fenced and inline code and URLs."""
     return _URL.sub(" ", _INLINE.sub(" ", _FENCED.sub(" ", clean(text))))
+
+
+@lru_cache(maxsize=8192)
+def spoken(text: str) -> str:
+    """The prose with every piece of code as one word, in backticks or bare: Vec::new(), user_id, --force, a.b."""
+    return prose(_CODE_WORD.sub(" code ", text))
 
 
 @lru_cache(maxsize=8192)

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from harness import fitted
 from harness.fitted import Example, Features, key
-from harness.turkish import clean, fold, is_tech, prose
+from harness.turkish import clean, fold, is_tech, spoken
 
 # Fewer words stand in many orders.
 LEAST = 5
@@ -23,7 +23,6 @@ SEED = 20261123
 COPIES = 3  # shuffles a text and form
 
 _TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[.!?…]+|[,;:\"]|\n")
-_CODE = re.compile(r"(?<!`)`[^`\n]+`(?!`)")
 _STOP = ".!?"
 _EDGE = ("<", "<", "<")
 Classes = tuple[str, str, str]
@@ -71,8 +70,8 @@ def _examples(texts: Iterable[str]) -> Iterator[Example]:
 
 
 def _tokens(text: str) -> list[str]:
-    """Words, marks and lines; a piece of inline code is one word."""
-    return _TOKEN.findall(clean(prose(_CODE.sub(" code ", text))))
+    """Words, marks and lines; a piece of code is one word."""
+    return _TOKEN.findall(clean(spoken(text)))
 
 
 def _features(tokens: Sequence[str]) -> Features:
