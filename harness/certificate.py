@@ -78,9 +78,10 @@ def corrected(criterion: Json, rates: Json | None) -> Json | None:
     """The share that a perfect scorer would have given: theta = (p + TNR - 1) / (TPR + TNR - 1), with its 95 % interval.
 
     Rogan and Gladen 1978, doi 10.1093/oxfordjournals.aje.a112510; variance by the delta method, from those of p, TPR
-    and TNR. None for graded scores and for times. TNR comes from replies made to fool, not from a model's own mistakes.
+    and TNR. None where the scores are graded. TNR comes from replies made to fool, not from a model's own mistakes.
     """
-    if not rates or criterion["score"] is None or not str(criterion["method"]).startswith("Wilson") or criterion["bar"]["unit"] != "%":
+    scores = {outcome["score"] for outcome in criterion["outcomes"]} - {None}
+    if not rates or not scores or not scores <= {0.0, 1.0} or criterion["low"] is None or criterion["high"] is None:
         return None
     p, tpr, tnr = criterion["score"], rates["tpr"], rates["tnr"]
     power = tpr + tnr - 1

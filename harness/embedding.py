@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from harness.engines import UnknownModel, Unreachable
 
 Vectors = NDArray[np.float64]
+# Below this cosine two texts are strangers, whatever the model.
+FLOOR = 0.30
 # Of the similarities between examples of different intents, those over tau are so many.
 STRANGERS = 0.05
 
@@ -76,7 +78,7 @@ class Nearest:
         return best
 
     def _strangers(self) -> float:
-        """The similarity that only STRANGERS of the examples reach with an example of an unrelated intent."""
+        """The similarity that only STRANGERS of the examples reach with an example of an unrelated intent, or FLOOR."""
         closest = [max((value for name, value in self._best(row).items() if name not in self.siblings[own] | {own}), default=0.0)
                    for own, row in zip(self.owners, self.matrix, strict=True)]
-        return float(np.quantile(closest, 1 - STRANGERS)) if closest else 1.0
+        return max(FLOOR, float(np.quantile(closest, 1 - STRANGERS))) if closest else 1.0

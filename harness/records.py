@@ -88,7 +88,7 @@ def report(settings: Settings, target: Target, criteria: Sequence[Report], repli
 
 
 def _scorer(row: Report, scorers: Report | None) -> Report | None:
-    """The certified rates of the criterion's scorer, and the score that follows from them; None for times."""
+    """The certified rates of the criterion's scorer, and the score that follows from them; None for times, which no scorer judges."""
     rates = ((scorers or {}).get("rates") or {}).get(row["name"])
     return rates and {**rates, "corrected": certificate.corrected(row, rates)}
 

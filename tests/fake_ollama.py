@@ -218,9 +218,9 @@ class FakeOllama:
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
         rows = []
         for text in texts:
-            row = [0.0] * 64
+            row = [0.0] * 509
             for word in re.findall(r"\w+", text.lower()):
-                row[hashlib.sha256(word[:3].encode()).digest()[0] % 64] += 1.0
+                row[int.from_bytes(hashlib.sha256(word[:3].encode()).digest()[:2]) % 509] += 1.0
             rows.append(row)
         return connection.json({"model": body["model"], "embeddings": rows})
 

@@ -15,7 +15,7 @@ import pytest
 from harness import certificate as standing
 from harness import certify, evidence, gates, intents
 from harness.adversarial import FAMILIES, Good, azeri_ascii, generated, spellings
-from harness.cases import Case, load_cases, load_gold
+from harness.cases import load_cases, load_gold
 from harness.certify import problems, without
 from harness.engines import Reply
 from harness.evidence import SCORERS, Evidence, Scorer, examine
@@ -126,7 +126,7 @@ def test_without_a_gate_it_is_gone_and_then_back() -> None:
     before = gates.GATES, intents.VETOES
     with without("echo"), without("negated"):
         assert "echo" not in [gate.__name__ for gate in gates.GATES] and len(intents.VETOES) == len(before[1]) - 1
-    assert (gates.GATES, intents.VETOES) == before
+    assert before == (gates.GATES, intents.VETOES)
 
 
 SCRIPT = """
@@ -180,7 +180,7 @@ def test_a_changed_scorer_has_another_digest(name: str, tmp_path: Path, monkeypa
 
 
 def criterion(score: float, **changes: Any) -> Json:
-    return {"score": score, "low": score - .05, "high": score + .05, "method": "Wilson 95 %", "bar": {"unit": "%"}} | changes
+    return {"score": score, "low": score - .05, "high": score + .05, "outcomes": [{"score": 1.0}, {"score": 0.0}, {"score": None}]} | changes
 
 
 RATES = {"tpr": .9, "tpr_n": 200, "tnr": .95, "tnr_n": 800}
@@ -197,8 +197,8 @@ def test_a_score_is_corrected_for_the_errors_of_its_scorer() -> None:
 
 
 @pytest.mark.parametrize(("row", "given"), [
-    (criterion(.8, method="bootstrap by group 95 %"), RATES), (criterion(.8, bar={"unit": "s"}), RATES), (criterion(.8), None),
-    ({**criterion(.8), "score": None}, RATES), (criterion(.8), {**RATES, "tpr": .03, "tnr": .95})])
+    (criterion(.8, outcomes=[{"score": .5}, {"score": 1.0}]), RATES), (criterion(.8, outcomes=[]), RATES), (criterion(.8), None),
+    (criterion(.8, high=None), RATES), (criterion(.8), {**RATES, "tpr": .03, "tnr": .95})])
 def test_what_cannot_be_corrected_is_not(row: Json, given: Json | None) -> None:
     assert standing.corrected(row, given) is None
 

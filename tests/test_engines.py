@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from harness.embedding import Embedding
 from harness.engines import Options, Reply, RequestFailed, UnknownModel, modelfile, split_thinking
 from harness.engines.embedded import MODELS, Embedded
 from harness.engines.ollama import Ollama, address
@@ -89,6 +90,12 @@ def test_a_real_servers_card_says_which_model_it_is(real_server: str) -> None:
     assert found.quantization == "Q4_1" and "im_start" in found.template
     assert modelfile.pinned(found.parameters).stop == ("<|im_end|>",)
     assert not found.thinks
+
+
+def test_a_real_server_embeds(real_server: str) -> None:
+    found = Embedding("smollm2", real_server).vectors(["Sor kanka.", "İyi geceler.", "Sor kanka."])
+    assert found.shape[0] == 3 and found.shape[1] > 100
+    assert found[0] @ found[2] == pytest.approx(1) and found[0] @ found[1] < 0.999
 
 
 def test_unloading_frees_the_real_server(real_server: str) -> None:
