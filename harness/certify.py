@@ -40,10 +40,21 @@ def certificate(evidence: Evidence, sample: int = SAMPLE, tick: Callable[[str], 
     content: Json = {
         "format": FORMAT, "scorers": standing.scorers(intents.embedding_used()), "evidence": standing.evidence(), "seed": SEED, "sample": sample,
         "criteria": criteria,
-        "families": {family: _pooled(judged for judged in evidence.bad if judged.bad.family == family) for family in FAMILIES
-                     if any(judged.bad.family == family for judged in evidence.bad)},
+        "families": certificate_families(evidence),
         "invariance": invariance, "constants": constants, "deletion": deletion(evidence), "rules": rules()}
-    return {**content, "problems": problems(content)}
+    return {**content, "problems": problems(content), "weak": weak(content)}
+
+
+def weak(content: Json) -> list[str]:
+    """What passes its bar only with the replies that rules were written on: read it before you trust the family."""
+    return [f"{family} ({FAMILIES[family]}): {cell['rate']:.1%} of all, {cell['unseen']['rate']:.1%} of the {cell['unseen']['n']} unseen"
+            for family, cell in content["families"].items() if cell.get("unseen", cell)["rate"] < A_FAMILY <= cell["rate"]]
+
+
+def certificate_families(evidence: Evidence) -> Json:
+    """The rates of every family, over all criteria."""
+    by_family = {family: [judged for judged in evidence.bad if judged.bad.family == family] for family in FAMILIES}
+    return {family: _family(judged) for family, judged in by_family.items() if judged}
 
 
 def problems(content: Json) -> list[str]:
@@ -52,9 +63,9 @@ def problems(content: Json) -> list[str]:
     for name, row in content["criteria"].items():
         found += _under(f"{name}: held-out good replies kept", row["kept"]["held_out"], KEPT)
         found += [] if row["tnr"] >= REFUSED else [f"{name}: bad replies refused {row['tnr']:.1%}; {REFUSED:.0%} are needed"]
-        for family, cell in row["families"].items():
-            found += _under(f"{name}: {family} ({FAMILIES[family]}) refused", cell, A_FAMILY)
         found += _under(f"{name}: same verdict in another spelling", content["invariance"][name], INVARIANT)
+    for family, cell in content["families"].items():
+        found += _under(f"{family} ({FAMILIES[family]}) refused", cell, A_FAMILY)
     constants = content["constants"]
     for what, limit in (("best", CONSTANT), ("best_pair", CONSTANT), ("wrong_intent", WRONG_INTENT)):
         if constants[what]["share"] > limit:
@@ -89,11 +100,11 @@ def _criterion(name: str, evidence: Evidence) -> Json:
 
 
 def _family(judged: Sequence[Judged]) -> Json:
+    """The rate over all replies of a family; `unseen` is that of the generated and the held-out ones, where there are others."""
     cell = _pooled(iter(judged))
-    for label, chosen in (("written", [one for one in judged if one.bad.written and not one.bad.held_out]),
-                          ("written, held out", [one for one in judged if one.bad.held_out])):
-        if chosen:
-            cell[label] = _pooled(iter(chosen))
+    unseen = [one for one in judged if one.bad.held_out or not one.bad.written]
+    if len(unseen) < len(judged):
+        cell["unseen"] = _pooled(iter(unseen))
     return cell
 
 

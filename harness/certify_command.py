@@ -80,6 +80,7 @@ def table(content: Json) -> Iterator[str]:
     yield f"without a gate: {', '.join(f'{gate} {sum(through.values())}' for gate, through in content['deletion'].items())} get through"
     yield "rules: " + ", ".join(f"{kind} {row['patterns']} for {row['cases']} cases" for kind, row in content["rules"].items())
     yield ""
+    yield from (f"weak: {line}" for line in content["weak"])
     yield from content["problems"] or ["certified"]
 
 

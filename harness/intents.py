@@ -152,7 +152,8 @@ def stuffed(case: Case, known: Known, text: str, folded: str) -> str | None:
     """A reply that does the work of many prompts is a list of keywords.
 
     Intents that share answers count as one, and a clause that serves the case's own intent serves no other: "Hangi
-    konuda? Anlat, beraber kafa yoralım" is one answer, though "kafa yormak" alone would be another's.
+    konuda? Anlat, beraber kafa yoralım" is one answer, though "kafa yormak" alone would be another's. In a list, the others
+    are more than half of the clauses.
     """
     library, home = _library(cases.DATA), known.siblings | {case.intent or ""}
     clauses = [clause for clause in _clauses(library, folded) if not clause & home]
@@ -161,7 +162,8 @@ def stuffed(case: Case, known: Known, text: str, folded: str) -> str | None:
         name = max(sorted(set().union(*clauses)), key=lambda name: sum(name in clause for clause in clauses))
         clauses = [clause for clause in clauses if not clause & (library.known[name].siblings | {name})]
         foreign += 1
-    foreign = foreign if foreign >= MOST_INTENTS else _in_all(library, home, folded)
+    listed = foreign >= MOST_INTENTS and 2 * foreign > sum(bool(words(clause)) for clause in _CLAUSE.split(folded))
+    foreign = foreign if listed else _in_all(library, home, folded)
     return f"answers {foreign + 1} intents at once" if foreign else None
 
 
@@ -210,10 +212,29 @@ _REFUSES = re.compile("|".join((
     r"\bkendin (?:bul|coz|hallet|hesapla|say|arastir)\b|\bbaska yerden bul\b|\bbaskasina (?:sor|anlat|git|yaz)\b")))
 
 
+# The wrong thing to say to anybody who tells or asks something: gloating, belittling, coldness, a made-up human life.
+_CONTRARY = re.compile("|".join((
+    r"\b(?:bosuna|hic|sakin) (?:ugrasma|calisma|deneme|yazma|arama|sorma|gitme|gelme|anlatma|bekleme|hazirlanma|yorma)\b",
+    r"\bdaha (?:beter|kotu) (?:ol|gun|gec)\w*",
+    r"\b(?:oh|iyi ki|isabet)\b[^.!?]{0,12}\b(?:bozul|kir|kaybet|hasta|kac|yan|dus|patla|kal)\w*(?:mus|mis|du|di|ti|tu|din|dun)\b",
+    r"\b(?:git|gidip) baskas\w+|\bben(?:den|im) (?:sana )?(?:fikir|yardim|hayir|cevap|umut) (?:cikmaz|gelmez|yok|bekleme)\b",
+    r"\b(?:gunaydin|iyi geceler|hos geldin|gorusuruz|tebrikler|rica ederim|gecmis olsun|iyi ki dogdun) (?:demem|demiyorum|falan yok|yok sana|diyemem|demicem|demeyecegim)\b",
+    r"\b(?:seni|sizi) (?:hic )?(?:ozlemedim|sevmiyorum|sevmem|tanimiyorum|cekemem|dinlemek istemiyorum|pek sevmiyorum)\b",
+    r"\bkafam dinlen\w*|\byoklugun\w* (?:iyi|rahat|huzur)\w*",
+    r"\b(?:herkes|millet|arkadaslarin) (?:sana|seninle) (?:gul|dalga|kiz)\w*",
+    r"\bbana (?:laf sokma|yalan soyleme|yalakalik|yaglama)\w*|\byalakalik\w*|\bsahte (?:iltifat|ilgi)\w*",
+    r"\b(?:insanim|insanim ben|etten kemikten|gercek bir insan(?:im)?|annem dogur\w*|ehliyetim|nufus cuzdan\w*)\b(?! degil| yok)",
+    r"\b(?:ofiste|isyerinde|iste) (?:terfi|patron|mesai)\w*|\b(?:annemle|babamla|kocamla|karimla|sevgilimle|cocugumla)\b")))
+
+
 def refuses(case: Case, known: Known, text: str, folded: str) -> str | None:
-    """A refusal to help, listen or answer, where no good answer to the intent refuses."""
-    found = _REFUSES.search(_RHETORICAL.sub(" ", folded))
-    return f"refuses: '{found.group()}'" if found and not any(map(_REFUSES.search, known.examples)) else None
+    """A refusal to help, listen or answer, or another thing that is wrong to say to anybody, where no good answer to
+    the intent says such a thing."""
+    said = _RHETORICAL.sub(" ", folded)
+    for pattern in (_REFUSES, _CONTRARY):
+        if (found := pattern.search(said)) and not any(map(pattern.search, known.examples)):
+            return f"refuses: '{found.group()}'"
+    return None
 
 
 # Negation. Folded words with the negative infix; what stands before it is the stem. Not the verbal noun: konuşmayı,

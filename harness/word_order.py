@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
+from math import sqrt
 
 from harness import fitted
 from harness.fitted import Example, Features, key
@@ -34,7 +35,12 @@ def disorder(text: str) -> float:
     tokens = _tokens(text)
     if sum(token[0].isalnum() for token in tokens) < LEAST:
         return 0.0
-    return -fitted.score(fitted.load("order"), _features(tokens))
+    line = _sequence(tokens)
+    order = sum(_pair(one, two) for one, two in pairwise(line) if two is not _EDGE)
+    order += sum(_triple(one[2], two[2], three[2]) for one, two, three in zip(line, line[1:], line[2:], strict=False)
+                 if two is not _EDGE and three is not _EDGE)
+    order += sum(fitted.load("order").get(key(*feature), 0.0) for feature in _capitals(tokens))
+    return -float(order) / _root(line)
 
 
 def fit(texts: Iterable[str]) -> dict[int, float]:
@@ -80,14 +86,39 @@ def _features(tokens: Sequence[str]) -> Features:
     found: Counter[tuple[str, ...]] = Counter()
     for one, two in pairwise(line):
         if two is not _EDGE:
-            found.update((("ww", one[0], two[0]), ("33", one[1], two[1]), ("22", one[2], two[2]),
-                          ("w3", one[0], two[1]), ("3w", one[1], two[0])))
+            found.update(_pairs(one, two))
     for one, two, three in zip(line, line[1:], line[2:], strict=False):
         if two is not _EDGE and three is not _EDGE:
-            found.update((("2_2", one[2], three[2]), ("222", one[2], two[2], three[2])))
+            found.update(_triples(one[2], two[2], three[2]))
     found.update(_capitals(tokens))
-    root = max(1, sum(classes is not _EDGE for classes in line)) ** 0.5
+    root = _root(line)
     return {key(*feature): count / root for feature, count in found.items()}
+
+
+def _root(line: Sequence[Classes]) -> float:
+    return sqrt(max(1, sum(classes is not _EDGE for classes in line)))
+
+
+def _pairs(one: Classes, two: Classes) -> tuple[tuple[str, str, str], ...]:
+    return (("ww", one[0], two[0]), ("33", one[1], two[1]), ("22", one[2], two[2]), ("w3", one[0], two[1]), ("3w", one[1], two[0]))
+
+
+def _triples(one: str, two: str, three: str) -> tuple[tuple[str, ...], ...]:
+    return (("2_2", one, three), ("222", one, two, three))
+
+
+@lru_cache(maxsize=65536)
+def _pair(one: Classes, two: Classes) -> float:
+    """What two neighbours add to the score."""
+    weights = fitted.load("order")
+    return sum(weights.get(key(*feature), 0.0) for feature in _pairs(one, two))
+
+
+@lru_cache(maxsize=65536)
+def _triple(one: str, two: str, three: str) -> float:
+    """What three neighbours add to it."""
+    weights = fitted.load("order")
+    return sum(weights.get(key(*feature), 0.0) for feature in _triples(one, two, three))
 
 
 def _sequence(tokens: Sequence[str]) -> list[Classes]:

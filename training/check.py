@@ -19,9 +19,9 @@ from harness.facts import keywords_only
 from harness.gates import gates
 from harness.intents import misses
 from harness.iterations import BANDS
+from harness.language import is_turkish
 from harness.persona import markers
 from harness.philosophy import depth
-from harness.language import is_turkish
 from harness.turkish import content_words, fold, tr_lower, words
 from training.entries import SUBCATEGORIES, Answer, Category, Entry
 
