@@ -211,7 +211,7 @@ def rules() -> Json:
             *case.contradict, *case.concepts, *case.cause, *(p for fact in case.facts for p in fact.any),
             *(p for turn in case.turns for p in (*turn.must, *turn.must_not)))}
         by_kind[kind] = {"cases": len(suite), "patterns": len(patterns), "whole sentences": sum(map(_sentence, patterns))}
-    accept = [pattern for intent in cases.load_intents().values() for pattern in intent.accept]
+    accept = [pattern for intent in cases.load_intents().values() for pattern in (*intent.accept, *intent.contradict)]
     by_kind["intents"] = {"cases": len(load_cases("conversation", half=None)), "patterns": len(accept),
                           "whole sentences": sum(map(_sentence, accept))}
     return by_kind
