@@ -21,6 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one stage. Returns the exit code: 0 done, 1 the data is not fit, 4 bad input."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     stages = parser.add_subparsers(dest="stage", required=True)
+    base = stages.add_parser("base", help="the recipe's base as a model directory of mlx-lm, made once")
+    base.add_argument("recipe", nargs="?", default="jessy-v2", help="a TOML file, or the name of one in training/recipes")
+    base.add_argument("--runs", type=Path, default=Path("runs"), help="where the stages leave what they make")
     dataset = stages.add_parser("dataset", help="training entries -> rows of a recipe, with a manifest and a page")
     dataset.add_argument("recipe", nargs="?", default="jessy-v2", help="a TOML file, or the name of one in training/recipes")
     dataset.add_argument("--check", action="store_true", help="only validate the training text")
@@ -28,11 +31,22 @@ def main(arguments: list[str] | None = None) -> int:
     dataset.add_argument("--runs", type=Path, default=Path("runs"), help="where the stages leave what they make")
     given = parser.parse_args(arguments)
     try:
+        if given.stage == "base":
+            return ready(load_recipe(given.recipe), given.runs)
         entries = load_entries(given.data)
         return check(entries, given.data) if given.check else build(load_recipe(given.recipe), entries, given)
     except (DataError, RecipeError, FetchFailed, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 4
+
+
+def ready(recipe: Recipe, runs: Path) -> int:
+    """Make the base of a recipe ready to train, and say where it is."""
+    from training.base import prepare
+
+    base = prepare(recipe.base, runs)
+    print(f"{base.name}: {base.directory}" + (f" (sha256 {base.sha256[:16]} of {base.gguf})" if base.gguf else ""))
+    return 0
 
 
 def check(entries: tuple[Entry, ...], data: Path | None) -> int:

@@ -1,17 +1,137 @@
-"""The base of a candidate: where its GGUF is."""
+"""The base of a candidate: which file it is, and that file as a model directory of mlx-lm.
+
+    smollm2                 the embedded default, fetched at the first call
+    path/to/model.gguf      a GGUF file
+    ollama:gemma:2b         the blob that Ollama's manifest names; nothing is asked of a server
+    path/to/directory       an MLX or Hugging Face directory, used as it is
+    hf:owner/name           downloaded from the Hugging Face hub, which is asked only for this
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.fetch import NAME, fetch
+from harness.files import write_text
+
+MODEL_LAYER = "application/vnd.ollama.image.model"
+REGISTRY = "registry.ollama.ai"
+# Of the converter: another number makes directories again that an older one left.
+VERSION = 1
+
+
+class BaseError(ValueError):
+    """A base that is not there, or is none: one line that says what was looked for, where, and what would do."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base that is ready to train: its directory, and its GGUF where it has one (export copies from it)."""
+
+    name: str
+    directory: Path
+    gguf: Path | None
+    sha256: str
 
 
 def base_gguf(base: str) -> Path:
-    """The GGUF file of a base: `smollm2` (fetched at the first call), or a path. Raises FetchFailed, OSError."""
+    """The GGUF file of a base. Raises BaseError for one that has none, FetchFailed, OSError."""
     if base == NAME:
         return fetch() / "model.gguf"
+    if base.startswith("ollama:"):
+        return ollama_blob(base.removeprefix("ollama:"))
     path = Path(base)
     if not path.is_file():
-        raise FileNotFoundError(f"base '{base}': no such file; '{NAME}' or the path of a GGUF file is needed")
+        raise BaseError(f"base '{base}': no such file; '{NAME}', the path of a GGUF file, ollama:NAME, a model directory or hf:ID is needed")
     return path
+
+
+def prepare(base: str, runs: Path) -> Base:
+    """The base as a directory of mlx-lm, made on the first call under `runs`/base. Raises BaseError, ConvertError, OSError."""
+    if base.startswith("hf:"):
+        return Base(base, _downloaded(base.removeprefix("hf:")), None, "")
+    if Path(base).is_dir():
+        _check_directory(Path(base))
+        return Base(base, Path(base), None, "")
+    source = base_gguf(base)
+    digest = _sha256(source)
+    folder = runs / "base" / digest[:16]
+    if _manifest(folder).get("version") != VERSION:
+        from training.convert import convert
+        from training.tokenizer import read_chat
+
+        config = convert(source, folder)
+        chat = read_chat(source)
+        write_text(folder / "tokenizer.json", chat.tokenizer.to_str())
+        write_text(folder / "tokenizer_config.json", json.dumps(
+            {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": chat.template, "bos_token": chat.bos, "eos_token": chat.eos},
+            ensure_ascii=False, indent=1))
+        # Written last: a directory with it is complete.
+        write_text(folder / "manifest.json", json.dumps(
+            {"version": VERSION, "source": source.name, "sha256": digest, "model_type": config["model_type"]}, indent=1))
+    return Base(base, folder, source, digest)
+
+
+def ollama_blob(name: str) -> Path:
+    """The model file of an Ollama model, found through its manifest on this disk. Raises BaseError."""
+    if not re.fullmatch(r"[\w.-]+(?:/[\w.-]+){0,2}(?::[\w.-]+)?", name) or ".." in name:
+        raise BaseError(f"base 'ollama:{name}': not a model name; one such as ollama:gemma:2b is needed")
+    model, _, tag = name.partition(":")
+    parts = model.split("/")
+    home = Path(os.environ.get("OLLAMA_MODELS") or Path.home() / ".ollama" / "models")
+    path = home / "manifests" / Path(*((REGISTRY, "library") if len(parts) == 1 else (REGISTRY,) if len(parts) == 2 else ()), *parts, tag or "latest")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        digest = next(layer["digest"] for layer in manifest["layers"] if layer["mediaType"] == MODEL_LAYER)
+    except FileNotFoundError:
+        raise BaseError(f"base 'ollama:{name}': no manifest {path}; 'ollama pull {name}' brings it, OLLAMA_MODELS names another folder") from None
+    except (ValueError, KeyError, TypeError, StopIteration) as error:
+        raise BaseError(f"base 'ollama:{name}': {path} names no model: {type(error).__name__}: {error}") from None
+    blob = home / "blobs" / str(digest).replace(":", "-")
+    if not re.fullmatch(r"sha256-[0-9a-f]{64}", blob.name) or not blob.is_file():
+        raise BaseError(f"base 'ollama:{name}': the manifest names {digest}, and {home / 'blobs'} does not have it; pull it again")
+    return blob
+
+
+def _downloaded(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=["*.json", "model*.safetensors", "tokenizer.model", "*.jinja"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise BaseError(f"base 'hf:{name}': {str(error).splitlines()[0]}") from None
+    _check_directory(folder)
+    return folder
+
+
+def _check_directory(folder: Path) -> None:
+    """A directory has a config.json of a known rope and weights that are no pickle. Raises BaseError."""
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BaseError(f"base '{folder}': no model directory: config.json: {error}") from None
+    if not list(folder.glob("model*.safetensors")):
+        raise BaseError(f"base '{folder}': no model*.safetensors; other formats of weights are not read")
+    if "rope_theta" not in config and "rope_theta" in (config.get("rope_parameters") or {}) and config.get("model_type") != "qwen3":
+        raise BaseError(f"base '{folder}': rope_theta stands in rope_parameters, where mlx-lm does not look for it; "
+                        "copy it to the top level of config.json")
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
