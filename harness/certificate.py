@@ -21,7 +21,7 @@ HOME = Path(__file__).parent
 FILE = HOME.parent / "reports" / "certificate.json"
 # Everything that a verdict on a reply follows from.
 SCORERS = ("appropriateness", "cases", "dialogue", "emotion", "facts", "fitted", "gates", "intents", "iterations", "language",
-           "persona", "philosophy", "score", "turkish", "word_order")
+           "negation", "persona", "philosophy", "score", "turkish", "word_order")
 LIBRARIES = ("lingua-language-detector", "langdetect", "rapidfuzz")
 
 Json = dict[str, Any]
@@ -63,9 +63,9 @@ def standing(embedding: str = "", path: Path = FILE) -> Json:
         return row | {"reason": "the certificate is about other scorers or cases; run: python -m harness certify"}
     if content["problems"]:
         return row | {"reason": f"the certificate has {len(content['problems'])} problems; the first: {content['problems'][0]}"}
-    return row | {"certified": True, "reason": "", "rates": {
+    return row | {"certified": True, "reason": "", "weak": content.get("weak", []), "rates": {
         name: {"tpr": part["tpr"], "tpr_n": part["kept"]["held_out"]["n"], "tnr": part["tnr"],
-               "tnr_n": sum(cell["n"] for cell in part["families"].values())} for name, part in content["criteria"].items()}}
+               "tnr_n": sum(cell.get("unseen", cell)["n"] for cell in part["families"].values())} for name, part in content["criteria"].items()}}
 
 
 def refusal(provenance: Json) -> str | None:
@@ -89,10 +89,10 @@ def corrected(criterion: Json, rates: Json | None) -> Json | None:
         return None
     theta = min(1.0, max(0.0, (p + tnr - 1) / power))
     z = NormalDist().inv_cdf(0.975)
-    variance = ((criterion["high"] - criterion["low"]) / (2 * z)) ** 2
-    variance += theta**2 * tpr * (1 - tpr) / rates["tpr_n"] + (1 - theta) ** 2 * tnr * (1 - tnr) / rates["tnr_n"]
-    half = z * sqrt(variance) / power
-    return {"score": theta, "low": max(0.0, theta - half), "high": min(1.0, theta + half)}
+    rates_variance = theta**2 * tpr * (1 - tpr) / rates["tpr_n"] + (1 - theta) ** 2 * tnr * (1 - tnr) / rates["tnr_n"]
+    # Each side by its own distance: the interval of a share near 0 or 1 is not symmetric.
+    down, up = (sqrt(side**2 + z**2 * rates_variance) / power for side in (p - criterion["low"], criterion["high"] - p))
+    return {"score": theta, "low": max(0.0, theta - down), "high": min(1.0, theta + up)}
 
 
 def _sha256(parts: Iterable[Path | str]) -> str:

@@ -88,14 +88,15 @@ def _pooled(judged: Iterator[Judged]) -> Json:
 
 
 def _criterion(name: str, evidence: Evidence) -> Json:
-    """Kept and refused; `tnr` is the mean over families, so that a family with many replies does not hide another."""
+    """Kept and refused; `tnr` is the mean over families, so that a family with many replies does not hide another, and
+    over unseen replies, so that no rule is praised for the replies that it was written on."""
     kept = {label: [passed for _, held_out, passed, _ in evidence.good[name] if held_out == is_held]
             for label, is_held in (("known", False), ("held_out", True))}
     mine = [judged for judged in evidence.bad if judged.criterion == name]
     families = {family: _family([judged for judged in mine if judged.bad.family == family]) for family in FAMILIES
                 if any(judged.bad.family == family for judged in mine)}
     held = _rate(sum(kept["held_out"]), len(kept["held_out"]))
-    return {"tpr": held["rate"], "tnr": round(sum(cell["rate"] for cell in families.values()) / len(families), 4),
+    return {"tpr": held["rate"], "tnr": round(sum(cell.get("unseen", cell)["rate"] for cell in families.values()) / len(families), 4),
             "kept": {"held_out": held, "known": _rate(sum(kept["known"]), len(kept["known"]))}, "families": families}
 
 

@@ -61,7 +61,7 @@ _CONTEMPT = re.compile("|".join((
     r"\b(?:beterini|cezayi|az bile) hak et\w*|\bbeter ol\w*|\boh olsun\b|\bmustahak\w*|\biyi (?:oldu|olmus) (?:sana|ona|size)\b"
     r"|\bkendin ettin\b|\bsenin (?:kendi )?sucun\b(?! degil| yok)")))
 _QUOTED = re.compile(r"[\"“][^\"“”]{1,8}[\"”]")  # an answer about encodings shows what went wrong
-# Log-odds of a shuffle from which a reply is taken for one: 1-2 % of good replies are over it.
+# Log-odds of a shuffle from which a reply is taken for one: 1-3 % of good replies are over it.
 DISORDER, DISORDER_SHORT, SHORT = 2.0, 3.0, 9
 # Segments without a predicate from which a row is a list; the longest in a gold reply are seven.
 IN_A_ROW = 8

@@ -23,8 +23,9 @@ from harness.cases import Case, Intent, compiled
 from harness.engines import Reply
 from harness.gates import gates
 from harness.jsonl import DataError
+from harness.negation import LIGHT, NEGATIVE, RHETORICAL, denied_stems, form_of
 from harness.score import Outcome, verdict_of
-from harness.turkish import fold, prose, sentences, words
+from harness.turkish import fold, prose, words
 
 if TYPE_CHECKING:
     from harness.embedding import Embedding, Nearest
@@ -38,6 +39,7 @@ MOST_INTENTS = 2
 CORROBORATED = 0.20
 # So many in the whole reply are a list, however few commas it has.
 MOST_IN_ALL = 4
+_CLAUSE = re.compile(r"[,.!?;:…()\"]+|\bve\b")
 # Said to anybody at any time: no evidence of what an answer is about.
 _VOCATIVE = frozenset(["kanka", "kankam", "kankacim", "ya", "be", "valla", "abi", "tamam", "evet", "olur", "ok", "jessy"])
 
@@ -143,7 +145,7 @@ def _nearest(library: Library, intent: str, folded: str) -> bool:
 
 def contradicts(case: Case, known: Known, text: str, folded: str) -> str | None:
     """What no good answer to this intent, or to this case, says."""
-    said = _RHETORICAL.sub(" ", folded)
+    said = RHETORICAL.sub(" ", folded)
     patterns = (*known.contradict, *map(compiled, case.contradict))
     return "contradicts the intent" if _any(patterns, said) else None
 
@@ -230,43 +232,11 @@ _CONTRARY = re.compile("|".join((
 def refuses(case: Case, known: Known, text: str, folded: str) -> str | None:
     """A refusal to help, listen or answer, or another thing that is wrong to say to anybody, where no good answer to
     the intent says such a thing."""
-    said = _RHETORICAL.sub(" ", folded)
+    said = RHETORICAL.sub(" ", folded)
     for pattern in (_REFUSES, _CONTRARY):
         if (found := pattern.search(said)) and not any(map(pattern.search, known.examples)):
             return f"refuses: '{found.group()}'"
     return None
-
-
-# Negation. Folded words with the negative infix; what stands before it is the stem. Not the verbal noun: konuşmayı,
-# konuşmasını; nor a noun that looks like one: tamam.
-_NEGATIVE = re.compile(
-    r"\b(?!(?:tamam|hamam|namaz|sinema|domates)\w*)(\w{2,}?)(?:m[iu]yo\w*"
-    r"|m[ae](?:m|z(?!s[ae])\w*|d[iu]\w*|y[ae]c\w*|y[iu](?:n|n[iu]z|p)|m[iu]s\w*|s[iu]n(?:l[ae]r)?)"
-    r"|m[ae](?=\s*(?:[.!?,;…]|$|kanka\b|ya\b|bana\b|artik\b|be\b|sakin\b)))(?!\w)")
-_DENIAL = re.compile(r"\b(\w{3,}) (?:degil|yok)\w*")
-_IDIOMS = re.compile(
-    r"\bkusura bakma\w*|merak etme\w*|dert etme\w*|cekinme\w*|utanma\w*|sorma gitsin|uzulme\w*|hic durma"
-    r"|korkma\w*|acele (?:etme\w*|yok)|kimse \w+[ae]m[ae]z\w*|bos verme\w*|sikma\w* canini|canini sikma\w*|(?:sorun|sikinti|problem|dert"
-    r"|onemli|fena|kotu|bir sey|bisey) (?:degil|yok)\w*|fark etmez|sadece [^.,!?]* degil|olmaz olur mu|degil m[iu]\b"
-    r"|[dt][ae]n \w+[iu] yok\b")
-# "Bilmem mi!", "o tatlı krizi yok mu": a negative with the question particle says yes.
-_RHETORICAL = re.compile(
-    r"\b(?:\w{2,}(?:m[ae][mz]|m[iu]yor?\w{0,3}|m[ae]d[iu]\w?|m[ae]y[ae]c[ae][gk]\w*)|yok)"
-    r" m[iu](?:s[iu]n|y[iu]m|y[iu]z|yd[iu]\w?|ym[iu]s\w?)?\b")
-# Verbs that mean what their object says: "uzağa gitme", "her gün bir olmuyor" deny the object.
-_LIGHT = frozenset(["ol", "ola", "et", "ede", "yap", "yapa", "al", "ala", "ver", "vere", "de", "diye", "git", "gide",
-                    "gel", "gele", "cik", "cika", "kal", "kala", "koy", "at", "gec", "bul", "tut", "sal"])
-# What may follow the stem of a verb: "sor" is in sorarsın, not in sorun; "dol" is not in dolapta.
-_VERBAL = re.compile(
-    r"(?:y?[iu]yo\w*|[aeiu]?r(?:[iu]m|s[iu]n|[iu]z|l[ae]r)?|[dt][iu]\w{0,2}|y?[ae]c[ae]\w*|y?[iu]c[ae]\w*|s[ae]\w{0,3}"
-    r"|y?[ae]l[iu]m|y?[ae]y[iu]m|y?[iu]p|m[iu]s\w*|y?[ae]bil\w*|s[iu]n|y?[iu]n(?:[iu]z)?|y?[iu]ver\w*|y?[ae])?")
-_CLAUSE = re.compile(r"[,.!?;:…()\"]+|\bve\b")
-
-
-def denied_stems(text: str) -> frozenset[str]:
-    """The stems (at most four folded letters) that the text negates; questions and idioms negate nothing."""
-    said = [_IDIOMS.sub(" ", _RHETORICAL.sub(" ", fold(s))) for s in sentences(text) if not s.rstrip().endswith("?")]
-    return frozenset(found[:4] for s in said for pattern in (_NEGATIVE, _DENIAL) for found in pattern.findall(s))
 
 
 def negated(case: Case, known: Known, text: str, folded: str) -> str | None:
@@ -276,18 +246,14 @@ def negated(case: Case, known: Known, text: str, folded: str) -> str | None:
     to be what two examples say.
     """
     met = any(_any(known.accept, clause) and not denied_stems(clause) for clause in _CLAUSE.split(folded))
-    stems = denied_stems(text) - known.denied - (_LIGHT if met else frozenset())
+    stems = denied_stems(text) - known.denied - (LIGHT if met else frozenset())
     least = 2 if met else 1
     return next((f"negated: '{stem}'" for stem in sorted(stems)
-                 if sum(any(_form_of(stem, word) for word in words) for words in known.affirmed) >= least), None)
+                 if sum(any(form_of(stem, word) for word in words) for words in known.affirmed) >= least), None)
 
 
 # What a reply that meets the intent may still be refused for, in the order of the reasons.
 VETOES: tuple[Veto, ...] = (contradicts, negated, refuses, stuffed)
-
-
-def _form_of(stem: str, word: str) -> bool:
-    return word.startswith(stem) and (len(stem) >= 4 or _VERBAL.fullmatch(word[len(stem):]) is not None)
 
 
 def prepare() -> None:
@@ -316,7 +282,7 @@ def _known(intent: Intent, accepts: dict[str, Patterns]) -> Known:
     examples = tuple(fold(example) for example in intent.examples)
     siblings = frozenset(name for name, accept in accepts.items() if any(_any(accept, e) for e in examples))
     denied = frozenset[str]().union(*(denied_stems(example) for example in intent.examples))
-    affirmed = tuple(frozenset(word for word in words(example) if not _NEGATIVE.search(word) and len(word) > 1)
+    affirmed = tuple(frozenset(word for word in words(example) if not NEGATIVE.search(word) and len(word) > 1)
                      for example in examples)
     return Known(accepts[intent.intent], compiled("|".join(f"(?:{pattern})" for pattern in intent.accept)), _compiled(intent.contradict), examples, siblings, affirmed, denied)
 

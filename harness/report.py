@@ -147,6 +147,7 @@ def _limits(report: Json) -> list[str]:
         limits.append(f"Partial run ({report['partial']}): no gate takes it.")
     if (scorers := report["provenance"].get("scorers")) and not scorers["certified"]:
         limits.append(f"The scorers of this run are not certified ({scorers['reason']}): no gate takes it.")
+    limits += [f"The scorers are weak on {line}." for line in (scorers or {}).get("weak") or ()]
     unsure = [row["title"] for row in report["criteria"] if row["verdict"] == "PASS" and "not significant" in row["note"]]
     if unsure:
         limits.append(f"Pass, not significant: {', '.join(unsure)}. The interval reaches past the bar.")

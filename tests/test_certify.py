@@ -197,6 +197,12 @@ def test_a_score_is_corrected_for_the_errors_of_its_scorer() -> None:
     assert (standing.corrected(criterion(.99), RATES) or {})["score"] == 1.0
 
 
+def test_the_corrected_interval_is_not_narrower_than_the_scores_own() -> None:
+    # None of three: Wilson's interval is all on one side.
+    found = standing.corrected(criterion(0.0, low=0.0, high=.561), RATES)
+    assert found and found["score"] == found["low"] == 0.0 and found["high"] > .561
+
+
 @pytest.mark.parametrize(("row", "given"), [
     (criterion(.8, outcomes=[{"score": .5}, {"score": 1.0}]), RATES), (criterion(.8, outcomes=[]), RATES), (criterion(.8), None),
     (criterion(.8, high=None), RATES), (criterion(.8), {**RATES, "tpr": .03, "tnr": .95})])

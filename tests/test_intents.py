@@ -11,8 +11,9 @@ from harness import cases
 from harness.appropriateness import appropriateness, formal
 from harness.cases import Case
 from harness.engines import Reply
-from harness.intents import conversation, denied_stems, similarity
+from harness.intents import conversation, similarity
 from harness.jsonl import DataError
+from harness.negation import denied_stems
 
 INTENTS = [
     {"intent": "ask", "accept": [r"\bsor\b", "dinliyor", "buyur"], "contradict": [r"\bsorma\b"],
