@@ -29,10 +29,16 @@ def main(arguments: list[str] | None = None) -> int:
     dataset.add_argument("--check", action="store_true", help="only validate the training text")
     dataset.add_argument("--data", type=Path, default=None, help="another data folder")
     dataset.add_argument("--runs", type=Path, default=Path("runs"), help="where the stages leave what they make")
+    train = stages.add_parser("train", help="rows -> trained weights, resumed where they were left")
+    train.add_argument("recipe", nargs="?", default="jessy-v2", help="a TOML file, or the name of one in training/recipes")
+    train.add_argument("--runs", type=Path, default=Path("runs"), help="where the stages leave what they make")
+    train.add_argument("--report-to", default="", help="wandb or swanlab, through mlx-lm's own callbacks; nothing is sent without it")
     given = parser.parse_args(arguments)
     try:
         if given.stage == "base":
             return ready(load_recipe(given.recipe), given.runs)
+        if given.stage == "train":
+            return trained(load_recipe(given.recipe), given.runs, given.report_to)
         entries = load_entries(given.data)
         return check(entries, given.data) if given.check else build(load_recipe(given.recipe), entries, given)
     except (DataError, RecipeError, FetchFailed, OSError, ValueError) as error:
@@ -47,6 +53,22 @@ def ready(recipe: Recipe, runs: Path) -> int:
     base = prepare(recipe.base, runs)
     print(f"{base.name}: {base.directory}" + (f" (sha256 {base.sha256[:16]} of {base.gguf})" if base.gguf else ""))
     return 0
+
+
+def trained(recipe: Recipe, runs: Path, report_to: str) -> int:
+    """Train a recipe and say how it ended: 0 with trained weights, 1 when it diverged or its process died."""
+    from training.train import REASONS, TrainError, train
+
+    try:
+        made = train(recipe, runs, report_to=report_to)
+    except TrainError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{made['stop']}: {REASONS[made['stop']]}")
+    print(f"validation loss {made['first_loss']:.3f} -> {made['best']:.3f} at step {made['best_iteration']} of {made['iterations']}; "
+          f"{made['tokens']} tokens in {made['seconds'] / 60:.1f} min, {made['memory']:.1f} GB at most")
+    print(runs / recipe.name / made["candidate"])
+    return 1 if made["stop"] == "nan" else 0
 
 
 def check(entries: tuple[Entry, ...], data: Path | None) -> int:

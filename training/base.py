@@ -15,10 +15,13 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.fetch import NAME, fetch
 from harness.files import write_text
+
+if TYPE_CHECKING:
+    from training.tokenizer import Chat
 
 MODEL_LAYER = "application/vnd.ollama.image.model"
 REGISTRY = "registry.ollama.ai"
@@ -135,3 +138,22 @@ def _manifest(folder: Path) -> dict[str, Any]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def chat(folder: Path) -> Chat:
+    """Tokenizer and chat template of a model directory. Raises BaseError."""
+    from tokenizers import Tokenizer
+
+    from training.tokenizer import Chat
+
+    try:
+        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # tokenizers raises Exception itself
+        raise BaseError(f"base '{folder}': no tokenizer.json with a tokenizer_config.json: {error}") from None
+    beside = folder / "chat_template.jinja"
+    template = beside.read_text(encoding="utf-8") if beside.is_file() else config.get("chat_template")
+    if not isinstance(template, str):
+        raise BaseError(f"base '{folder}': no chat template; a chat model is needed")
+    bos, eos = (one.get("content", "") if isinstance(one, dict) else one or "" for one in (config.get("bos_token"), config.get("eos_token")))
+    return Chat(tokenizer, template, bos, eos)

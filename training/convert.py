@@ -50,6 +50,9 @@ class Architecture:
     blocks: dict[str, str]
     config: Callable[[Header], Json]
     norm_plus_one: bool = False
+    biases: tuple[str, ...] = ()
+    free_head: bool = True  # the size of a head need not be hidden size / heads
+    linear_rope: bool = True  # mlx-lm's model takes positions divided by a factor
 
 
 class Header:
@@ -81,14 +84,19 @@ class Header:
         found = self.find(f"{self.name}.{key}")
         return default if found is None else found
 
+    def tensor(self, name: str) -> Array | None:
+        """The values of a small tensor; None where there is none."""
+        found = next((one for one in self.reader.tensors if one.name == name), None)
+        return None if found is None else np.asarray(gguf.quants.dequantize(found.data, found.tensor_type), dtype=np.float32)
+
 
 def _common(header: Header) -> Json:
-    heads = int(header.need("attention.head_count"))
+    heads = _heads(header, "attention.head_count", None)
     eos = [header.find(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot")]
     return {
         "hidden_size": int(header.need("embedding_length")), "num_hidden_layers": int(header.need("block_count")),
         "intermediate_size": int(header.need("feed_forward_length")), "num_attention_heads": heads,
-        "num_key_value_heads": int(header.get("attention.head_count_kv", heads)),
+        "num_key_value_heads": _heads(header, "attention.head_count_kv", heads),
         "rms_norm_eps": float(header.need("attention.layer_norm_rms_epsilon")),
         "vocab_size": len(header.find("tokenizer.ggml.tokens") or ()), "rope_theta": float(header.get("rope.freq_base", 10_000.0)),
         "max_position_embeddings": int(header.need("context_length")),
@@ -96,33 +104,117 @@ def _common(header: Header) -> Json:
         "bos_token_id": header.find("tokenizer.ggml.bos_token_id"), "eos_token_id": sorted({int(one) for one in eos if one is not None})}
 
 
+def _heads(header: Header, key: str, default: int | None) -> int:
+    found = header.need(key) if default is None else header.get(key, default)
+    if not isinstance(found, int):
+        raise ConvertError(f"{header.path}: {header.name}.{key} differs from layer to layer, which is not supported")
+    return found
+
+
 def _head_dim(header: Header) -> int:
     return int(header.get("attention.key_length", int(header.need("embedding_length")) // int(header.need("attention.head_count"))))
 
 
+def _check_heads(header: Header, kind: Architecture) -> None:
+    """What mlx-lm takes for granted of the heads holds. Raises ConvertError."""
+    head, even = _head_dim(header), int(header.need("embedding_length")) // int(header.need("attention.head_count"))
+    if header.get("attention.value_length", head) != head:
+        raise ConvertError(f"{header.path}: keys of {head} and values of {header.get('attention.value_length', head)} differ, which is not supported")
+    if head != even and not kind.free_head:
+        raise ConvertError(f"{header.path}: heads of {head} where hidden size / heads is {even}; mlx-lm's {kind.model_type} has no other")
+    turned = int(header.get("rope.dimension_count", head))
+    if turned != head and kind.model_type != "phi3":
+        raise ConvertError(f"{header.path}: rope turns {turned} of the {head} values of a head; {kind.model_type} turns all of them")
+
+
+# Rope scaling. What mlx-lm would not compute is refused: a model that is trained with other positions than it is served
+# with learns the wrong thing.
+
+LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+
+
+def _rope_scaling(header: Header, kind: Architecture) -> Json:
+    """The rope_scaling of config.json, if any. Raises ConvertError."""
+    name, factor = str(header.get("rope.scaling.type", "linear")), float(header.get("rope.scaling.factor", header.get("rope.scale_linear", 0.0)))
+    if any(tensor.name.startswith("rope_factors_") for tensor in header.reader.tensors):
+        return _longrope(header, kind)
+    if float(header.get("rope.scaling.attn_factor", 1.0)) != 1.0 or (name not in ("none", "linear") and factor not in (0.0, 1.0)):
+        raise ConvertError(f"{header.path}: rope scaling '{name}' is not supported; known are none, linear, llama3's rope_freqs and phi3's rope_factors")
+    factors = header.tensor("rope_freqs.weight")
+    if factors is not None:
+        return _llama3(header, kind, factors, plain=name == "none" or factor in (0.0, 1.0))
+    if name == "none" or factor in (0.0, 1.0):
+        return {}
+    if not kind.linear_rope:
+        raise ConvertError(f"{header.path}: linear rope scaling by {factor} is not supported in {kind.model_type}")
+    return {"rope_scaling": {"rope_type": "linear", "factor": factor}}
+
+
+def llama3_factors(factor: float, base: float, dims: int) -> Array:
+    """What llama3's rope scaling divides the frequencies by. Shape (dims / 2,). As in LlamaModel of llama.cpp's conversion."""
+    low, high, context = LLAMA3["low_freq_factor"], LLAMA3["high_freq_factor"], LLAMA3["original_max_position_embeddings"]
+    wave = 2 * np.pi * base ** (np.arange(0, dims, 2) / dims)
+    smooth = np.clip((context / wave - low) / (high - low), 0, 1)
+    return np.asarray(1 / ((1 - smooth) / factor + smooth), dtype=np.float32)
+
+
+def _llama3(header: Header, kind: Architecture, factors: Array, *, plain: bool) -> Json:
+    """The parameters that gave rope_freqs: a GGUF keeps the tensor and not them. Raises ConvertError."""
+    factor, dims = round(float(factors.max()), 4), _head_dim(header)
+    expected = llama3_factors(factor, float(header.get("rope.freq_base", 10_000.0)), dims)
+    if kind.model_type != "llama" or not plain or factors.shape != expected.shape or np.abs(factors - expected).max() > 1e-4 * factor:
+        raise ConvertError(f"{header.path}: rope_freqs is not llama3's rope scaling by {factor} with factors 1 and 4 over 8192 positions; "
+                           "no other is known")
+    return {"rope_scaling": {"rope_type": "llama3", "factor": factor, **LLAMA3}} if factor > 1 else {}
+
+
+def _longrope(header: Header, kind: Architecture) -> Json:
+    """Phi-3's two tables: llama.cpp uses the short one up to the original context, and so does training. Raises ConvertError."""
+    short, context = header.tensor("rope_factors_short.weight"), int(header.need("context_length"))
+    original = int(header.get("rope.scaling.original_context_length", context))
+    scale = float(np.sqrt(1 + np.log(context / original) / np.log(original))) if context > original else 1.0
+    if kind.model_type != "phi3" or short is None or abs(float(header.get("rope.scaling.attn_factor", 1.0)) - scale) > 1e-4:
+        raise ConvertError(f"{header.path}: rope_factors are not phi3's longrope from {original} to {context} positions; no other is known")
+    table = [float(one) for one in short]
+    # mlx-lm computes with long_factor alone, whatever the length.
+    return {"original_max_position_embeddings": original, "rope_scaling": {"type": "longrope", "short_factor": table, "long_factor": table}}
+
+
 def _llama(header: Header) -> Json:
-    if any(tensor.name == "rope_freqs.weight" for tensor in header.reader.tensors):
-        raise ConvertError(f"{header.path}: rope_freqs (llama3 rope scaling) is not supported yet; a base without it is needed")
     return {"head_dim": _head_dim(header), "rope_traditional": True}
 
 
-def _qwen3(header: Header) -> Json:
+def _head(header: Header) -> Json:
     return {"head_dim": _head_dim(header)}
 
 
-def _gemma(header: Header) -> Json:
-    return {"head_dim": _head_dim(header)}
+def _query_scale(header: Header, large: int) -> float:
+    """Gemma's largest model divides by hidden size / heads instead of the size of a head; llama.cpp knows it by its layers."""
+    if int(header.need("block_count")) == large:
+        return float(int(header.need("embedding_length")) // int(header.need("attention.head_count")))
+    return float(_head_dim(header))
 
 
 def _gemma2(header: Header) -> Json:
-    return {"head_dim": _head_dim(header), "query_pre_attn_scalar": float(_head_dim(header)),
+    # mlx-lm's gemma2 has no sliding window: the same up to 4096 tokens, and no row is longer.
+    return {"head_dim": _head_dim(header), "query_pre_attn_scalar": _query_scale(header, 46),
             "attn_logit_softcapping": float(header.get("attn_logit_softcapping", 50.0)),
             "final_logit_softcapping": float(header.get("final_logit_softcapping", 30.0))}
 
 
 def _gemma3(header: Header) -> Json:
-    return {"head_dim": _head_dim(header), "query_pre_attn_scalar": float(_head_dim(header)),
-            "sliding_window": int(header.get("attention.sliding_window", 512)), "rope_local_base_freq": 10_000.0}
+    window, pattern = header.get("attention.sliding_window", 0), header.get("attention.sliding_window_pattern", 6)
+    if not window or not isinstance(pattern, int) or header.get("final_logit_softcapping", 0.0):
+        raise ConvertError(f"{header.path}: a gemma3 without its pattern of sliding windows, or with capped logits, is not supported")
+    return {"head_dim": _head_dim(header), "query_pre_attn_scalar": _query_scale(header, 62), "sliding_window": int(window),
+            "sliding_window_pattern": pattern, "rope_local_base_freq": float(header.get("rope.freq_base_swa", 10_000.0))}
+
+
+def _phi3(header: Header) -> Json:
+    head = _head_dim(header)
+    turned = int(header.get("rope.dimension_count", head))
+    # mlx-lm takes int(head * share): a half more, so that it never rounds to one less.
+    return {} if turned == head else {"partial_rotary_factor": (turned + 0.5) / head}
 
 
 def _none(header: Header) -> Json:
@@ -131,12 +223,13 @@ def _none(header: Header) -> Json:
 
 ARCHITECTURES = {
     "llama": Architecture("llama", _names(_TWO_NORMS), _llama),
-    "qwen2": Architecture("qwen2", _names(_TWO_NORMS), _none),
-    "qwen3": Architecture("qwen3", _names(_TWO_NORMS), _qwen3),
-    "gemma": Architecture("gemma", _names(_TWO_NORMS), _gemma, norm_plus_one=True),
-    "gemma2": Architecture("gemma2", _names(_FOUR_NORMS), _gemma2, norm_plus_one=True),
+    "qwen2": Architecture("qwen2", _names(_TWO_NORMS), _none, biases=("attn_q", "attn_k", "attn_v"), free_head=False),
+    "qwen3": Architecture("qwen3", _names(_TWO_NORMS), _head),
+    "gemma": Architecture("gemma", _names(_TWO_NORMS), _head, norm_plus_one=True, linear_rope=False),
+    "gemma2": Architecture("gemma2", _names(_FOUR_NORMS), _gemma2, norm_plus_one=True, linear_rope=False),
     "gemma3": Architecture("gemma3_text", _names(_FOUR_NORMS), _gemma3, norm_plus_one=True),
-    "phi3": Architecture("phi3", _names({**_TWO_NORMS, "attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"}), _none),
+    "phi3": Architecture("phi3", _names({**_TWO_NORMS, "attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"}), _phi3,
+                         free_head=False, linear_rope=False),
 }
 _OUTSIDE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 # Made from the configuration by who runs the model; no weights to train.
@@ -153,10 +246,10 @@ def architecture(header: Header) -> Architecture:
 def mlx_name(kind: Architecture, name: str) -> str:
     """mlx-lm's name of a tensor of a GGUF. Raises ConvertError."""
     stem, _, end = name.rpartition(".")
-    if stem in _OUTSIDE:
+    if stem in _OUTSIDE and end == "weight" and (stem != "output" or kind.model_type not in ("gemma", "gemma2")):
         return f"{_OUTSIDE[stem]}.{end}"
     found = re.fullmatch(r"blk\.(\d+)\.(\w+)", stem)
-    if not found or found[2] not in kind.blocks:
+    if not found or found[2] not in kind.blocks or not (end == "weight" or (end == "bias" and found[2] in kind.biases)):
         raise ConvertError(f"tensor '{name}' has no place in {kind.model_type}")
     return f"model.layers.{found[1]}.{kind.blocks[found[2]]}.{end}"
 
@@ -184,7 +277,8 @@ def convert(source: Path, out: Path) -> Json:
     """
     header = Header(source)
     kind = architecture(header)
-    config = {"model_type": kind.model_type, **_common(header), **kind.config(header)}
+    config = {"model_type": kind.model_type, **_common(header), **kind.config(header), **_rope_scaling(header, kind)}
+    _check_heads(header, kind)
     out.mkdir(parents=True, exist_ok=True)
     _safetensors(header, kind, out / "model.safetensors")
     write_text(out / "config.json", json.dumps(config, indent=1, sort_keys=True))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 from training.entries import CATEGORIES
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
+METHODS = ("lora", "dora", "full")
+Section = TypeVar("Section")
 
 
 class RecipeError(ValueError):
@@ -35,12 +37,74 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """How much the loss of a token counts, by its role in the reply. A token of the prompt counts nothing.
+
+    `intent` is the first line of the thinking, `thinking` what follows of it, `opening` the first eight tokens of the
+    answer, `answer` the others and the end of the turn.
+    """
+
+    intent: float = 1.0
+    thinking: float = 1.0
+    opening: float = 1.0
+    answer: float = 1.0
+
+
+@dataclass(frozen=True)
+class Train:
+    """How rows become trained weights.
+
+    `method` is lora, dora or full; `modules` are the linear layers that get an adapter ("all": every one), `rank` and
+    `alpha` its size and scale (alpha / rank), `dropout` its input's. `layers` is how many of the upper layers are
+    trained, 0 all; `embeddings` whether full fine-tuning trains them too. A step sees about `step_tokens` tokens in
+    micro-batches of at most `micro_tokens`, padding counted; `epochs` is how often it sees every row. The learning
+    rate rises over the share `warmup` of the steps, then falls as a cosine to `final` of itself. `clip` is the
+    largest norm of a gradient, 0 none. Every `evaluate_every` steps the loss of `valid_rows` held-back rows is
+    measured; `patience` steps without a better one end the training, 0 never. `minutes` and `memory` (GB) end it too.
+    `workers` is the number of processes that share a step, 0 one for each core, one on a GPU.
+    """
+
+    method: str = "lora"
+    rank: int = 16
+    alpha: float = 32.0
+    modules: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
+    dropout: float = 0.0
+    layers: int = 0
+    embeddings: bool = True
+    learning_rate: float = 1e-3
+    warmup: float = 0.05
+    final: float = 0.1
+    weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.99
+    clip: float = 1.0
+    epochs: float = 1.0
+    step_tokens: int = 2048
+    micro_tokens: int = 1024
+    weights: Weights = Weights()
+    evaluate_every: int = 25
+    valid_rows: int = 64
+    patience: int = 50
+    checkpoint_every: int = 100
+    keep: int = 3
+    minutes: float = 60.0
+    memory: float = 10.0
+    workers: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """One candidate. The name is that of the file, of runs/<name> and of the model."""
+    """One candidate. The name is that of the file, of runs/<name> and of the model.
+
+    `sha256` pins the base's GGUF: another file is refused. Empty takes any.
+    """
 
     name: str
     base: str = "smollm2"
+    sha256: str = ""
     dataset: Dataset = Dataset()
+    train: Train = Train()
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -56,11 +120,15 @@ def load_recipe(path: str | Path) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not TOML: {error}") from None
     dataset = _section(Dataset, raw.pop("dataset", {}), path, "dataset.")
-    _check(dataset, path)
-    return Recipe(**_values(Recipe, {"name": path.stem, **raw}, path), dataset=dataset)
+    _check_dataset(dataset, path)
+    given = raw.pop("train", {})
+    weights = _section(Weights, given.pop("weights", {}) if isinstance(given, dict) else {}, path, "train.weights.")
+    train = replace(_section(Train, given, path, "train."), weights=weights)
+    _check_train(train, path)
+    return Recipe(**_values(Recipe, {"name": path.stem, **raw}, path), dataset=dataset, train=train)
 
 
-def _section(cls: type[Dataset], raw: Any, path: Path, prefix: str) -> Dataset:
+def _section(cls: type[Section], raw: Any, path: Path, prefix: str) -> Section:
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: '{prefix[:-1]}' is {raw!r}, not a table; write [{prefix[:-1]}]")
     return cls(**_values(cls, raw, path, prefix))
@@ -72,13 +140,13 @@ def _values(cls: type[Any], raw: dict[str, Any], path: Path, prefix: str = "") -
         if key not in hints:
             raise RecipeError(f"{path}: unknown key '{prefix}{key}'; known keys: {', '.join(f.name for f in fields(cls))}")
         wanted = hints[key]
-        allowed = (int, float) if wanted is float else dict if key == "weights" else wanted
-        if not isinstance(value, allowed) or isinstance(value, bool):
+        allowed = (int, float) if wanted is float else get_origin(wanted) or wanted
+        if not isinstance(value, allowed) or (isinstance(value, bool) and wanted is not bool):
             raise RecipeError(f"{path}: '{prefix}{key}' is {value!r}; {getattr(wanted, '__name__', wanted)} is needed")
     return raw
 
 
-def _check(dataset: Dataset, path: Path) -> None:
+def _check_dataset(dataset: Dataset, path: Path) -> None:
     weights = dataset.weights
     if unknown := [name for name in weights if name not in CATEGORIES]:
         raise RecipeError(f"{path}: unknown category 'dataset.weights.{unknown[0]}'; the categories are {', '.join(CATEGORIES)}")
@@ -86,7 +154,34 @@ def _check(dataset: Dataset, path: Path) -> None:
         raise RecipeError(f"{path}: 'dataset.weights.{wrong[0]}' is {weights[wrong[0]]!r}; a number >= 0 is needed")
     if not sum(weights.values()) > 0:
         raise RecipeError(f"{path}: 'dataset.weights' has no positive weight; nothing would be trained")
-    for name, value, low, high in (("rows", dataset.rows, 1, 10**7), ("noise", dataset.noise, 0, 1),
-                                   ("max_tokens", dataset.max_tokens, 32, 32_768), ("valid", dataset.valid, 0.01, 0.5)):
-        if not low <= value <= high:
-            raise RecipeError(f"{path}: 'dataset.{name}' is {value!r}; allowed is {low} to {high}")
+    _within(path, "dataset", dataset, {"rows": (1, 10**7), "noise": (0, 1), "max_tokens": (32, 32_768), "valid": (0.01, 0.5)})
+
+
+def _check_train(train: Train, path: Path) -> None:
+    if train.method not in METHODS:
+        raise RecipeError(f"{path}: 'train.method' is {train.method!r}; allowed are {', '.join(METHODS)}")
+    if not train.modules or not all(isinstance(name, str) and name for name in train.modules):
+        raise RecipeError(f"{path}: 'train.modules' is {train.modules!r}; names of linear layers are needed, or [\"all\"]")
+    if train.step_tokens < train.micro_tokens:
+        raise RecipeError(f"{path}: 'train.step_tokens' is {train.step_tokens}; at least one micro-batch, {train.micro_tokens}, is needed")
+    _within(path, "train", train, {
+        "rank": (1, 1024), "alpha": (0, 10_000), "dropout": (0, 0.9), "layers": (0, 10_000), "learning_rate": (0, 1), "warmup": (0, 1),
+        "final": (0, 1), "weight_decay": (0, 1), "beta1": (0, 0.9999), "beta2": (0, 0.99999), "clip": (0, 10**6), "epochs": (0.0001, 10_000),
+        "step_tokens": (1, 10**7), "micro_tokens": (1, 10**7), "evaluate_every": (1, 10**6), "valid_rows": (1, 10**6), "patience": (0, 10**7),
+        "checkpoint_every": (1, 10**6), "keep": (1, 1000), "minutes": (0.01, 10**5), "memory": (0.1, 10**4), "workers": (0, 256)})
+    _within(path, "train.weights", train.weights, dict.fromkeys(("intent", "thinking", "opening", "answer"), (0, 100)))
+    if not any(asdict(train.weights).values()):
+        raise RecipeError(f"{path}: 'train.weights' has no positive weight; nothing would be trained")
+
+
+def _within(path: Path, section: str, values: object, limits: dict[str, tuple[float, float]]) -> None:
+    for name, (low, high) in limits.items():
+        # NaN is within no limits.
+        if not low <= (value := getattr(values, name)) <= high:
+            raise RecipeError(f"{path}: '{section}.{name}' is {value!r}; allowed is {low} to {high}")
+
+
+def from_dict(values: dict[str, Any]) -> Recipe:
+    """A recipe from what dataclasses.asdict made of it."""
+    train = values["train"]
+    return Recipe(**{**values, "dataset": Dataset(**values["dataset"]), "train": Train(**{**train, "weights": Weights(**train["weights"])})})

@@ -1,23 +1,32 @@
-"""The base's own tokenizer and chat template, read from its GGUF without torch."""
+"""The base's own tokenizer and chat template, read from its GGUF without torch. Token ids are llama.cpp's."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import gguf
-from jinja2 import StrictUndefined, Template
+from gguf.constants import TokenType
+from jinja2 import Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 Message = dict[str, str]
 
-_SPECIAL, _ADDED = 3, 4  # tokenizer.ggml.token_type: control, user-defined
-# What comes before the byte-level split, by tokenizer.ggml.pre.
-_DIGITS = {"smollm": True, "gpt-2": False}
+_SPACE = "\u2581"  # how a SentencePiece vocabulary writes a space
+_CONTRACTIONS = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
+_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_LLAMA3 = _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + _REST
+_QWEN2 = _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}" + _REST
+_QWEN35 = (_CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}"
+           + r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+# llama.cpp reads these as control tokens, whatever the file says of them (src/llama-vocab.cpp, special_eog_ids).
+_ENDS = {"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "</s>", "<|eom_id|>", "<|end_of_text|>", "<eos>"}
+# The special tokens of a phi-3 that do not swallow the white space after them (the same file, by the model's name).
+_PHI3_KEEPS = {"<unk>", "<s>", "<|endoftext|>"}
 
 
 class TokenizerError(ValueError):
@@ -25,18 +34,45 @@ class TokenizerError(ValueError):
 
 
 @dataclass(frozen=True)
+class Words:
+    """How text is cut before its merges, by tokenizer.ggml.pre: GPT-2's expression where none is given.
+
+    `digits`: a digit is a word. `whole`: a word that is a token is never merged. `bos`: llama.cpp begins with bos unless told.
+    """
+
+    expression: str = ""
+    digits: bool = False
+    whole: bool = False
+    bos: bool = False
+
+
+# src/llama-vocab.cpp of llama.cpp, by the names that its converter writes.
+WORDS = {"smollm": Words(digits=True), "gpt-2": Words(),
+         "llama-bpe": Words(_LLAMA3, whole=True, bos=True), "llama3": Words(_LLAMA3, whole=True, bos=True),
+         "llama-v3": Words(_LLAMA3, whole=True, bos=True), "dbrx": Words(_LLAMA3),
+         "qwen2": Words(_QWEN2), "deepseek-r1-qwen": Words(_QWEN2), "qwen35": Words(_QWEN35)}
+
+
+@dataclass(frozen=True)
 class Chat:
-    """A tokenizer with its chat template."""
+    """A tokenizer with its chat template.
+
+    `add_bos`: llama.cpp begins every text with bos, so a rendered one has it, once. `space_prefix`: a text, and what
+    follows a special token, is read as if it began with a space.
+    """
 
     tokenizer: Tokenizer
     template: str
     bos: str
     eos: str
+    add_bos: bool = False
+    space_prefix: bool = False
 
     def render(self, messages: Sequence[Message], *, generate: bool = False) -> str:
         """The text that the model sees; `generate` ends it where the reply begins. Raises TemplateError."""
-        return _compiled(self.template).render(
-            messages=list(messages), add_generation_prompt=generate, bos_token=self.bos, eos_token=self.eos)
+        text = _compiled(self.template).render(messages=list(messages), add_generation_prompt=generate, bos_token=self.bos,
+                                               eos_token=self.eos, tools=None, documents=None)
+        return self.bos + text if self.add_bos and not text.startswith(self.bos) else text
 
     def row(self, messages: Sequence[Message]) -> tuple[list[int], int]:
         """Token ids of a row, and how many of them come before the last message's content.
@@ -46,43 +82,155 @@ class Chat:
         prompt, whole = self.render(messages[:-1], generate=True), self.render(messages)
         if not whole.startswith(prompt):
             raise TokenizerError("the chat template rewrites earlier turns: a prompt is no prefix of its row")
-        before = self.tokenizer.encode(prompt, add_special_tokens=False).ids
-        return before + self.tokenizer.encode(whole[len(prompt):], add_special_tokens=False).ids, len(before)
+        before, ids = self._ids(prompt), self._ids(whole)
+        if ids[:len(before)] != before:
+            # A token of the whole text lies over the border, and the server stops there: the reply is a text of its own.
+            ids = before + self._following(whole[len(prompt):])
+        return ids, len(before)
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def _following(self, text: str) -> list[int]:
+        """Ids of a text that follows other text, which is why no space is put before it."""
+        if not self.space_prefix:
+            return self._ids(text)
+        # A line break is bytes in these vocabularies, and merges with nothing.
+        return self._ids("\n" + text)[len(self._ids("\n")):]
 
 
 @cache
 def _compiled(template: str) -> Template:
-    # As transformers renders chat templates, and sandboxed: the template comes out of a downloaded file.
-    return ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined).from_string(template)
+    # As transformers renders chat templates, and sandboxed: the template comes out of a downloaded file. There is no
+    # strftime_now: templates that ask for it have a date of their own, and a row does not depend on the day.
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+    environment.globals["raise_exception"] = _refused
+    return environment.from_string(template)
+
+
+def _refused(message: str) -> NoReturn:
+    raise TemplateError(message)
+
+
+class _File:
+    """The tokenizer's key-values of a GGUF."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises TokenizerError for a file that is none, OSError for one that cannot be read."""
+        try:
+            self._reader = gguf.GGUFReader(path)
+        except (ValueError, IndexError, KeyError) as error:
+            raise TokenizerError(f"{path}: not a GGUF file, or a truncated one: {error}") from None
+        self.path = path
+        self.tokens: list[str] = self.need("ggml.tokens")
+        self.types: list[int] = self.find("ggml.token_type") or [TokenType.NORMAL] * len(self.tokens)
+        if len(self.types) != len(self.tokens):
+            raise TokenizerError(f"{path}: {len(self.types)} tokenizer.ggml.token_type for {len(self.tokens)} tokens")
+
+    def find(self, key: str, space: str = "tokenizer") -> Any:
+        """The value of a key; None where it has none."""
+        field = self._reader.get_field(f"{space}.{key}")
+        return None if field is None else field.contents()
+
+    def need(self, key: str) -> Any:
+        """The value of a key. Raises TokenizerError."""
+        found = self.find(key)
+        if not found:
+            raise TokenizerError(f"{self.path}: no tokenizer.{key}; the file of a whole model is needed")
+        return found
+
+    def token(self, name: str, default: int | None) -> str:
+        """The text of a token by its role ("bos"); empty where it has none."""
+        found = self.find(f"ggml.{name}_token_id")
+        number = default if found is None else int(found)
+        return self.tokens[number] if number is not None and number < len(self.tokens) else ""
+
+    def flag(self, key: str, default: bool) -> bool:
+        found = self.find(f"ggml.{key}")
+        return default if found is None else bool(found)
 
 
 def read_chat(path: Path) -> Chat:
-    """Tokenizer and template of a GGUF with a byte-level BPE. Raises OSError, TokenizerError."""
-    try:
-        reader = gguf.GGUFReader(path)
-    except (ValueError, IndexError) as error:
-        raise TokenizerError(f"{path}: not a GGUF file: {error}") from None
-
-    def value(key: str) -> Any:
-        found = reader.get_field(key)
-        return None if found is None else found.contents()
-
-    kind, pre, template = (value(f"tokenizer.{key}") for key in ("ggml.model", "ggml.pre", "chat_template"))
-    if kind != "gpt2" or pre not in _DIGITS:
-        raise TokenizerError(f"{path}: tokenizer '{kind}' with pre-tokenizer '{pre}'; known are gpt2 with {', '.join(_DIGITS)}")
+    """Tokenizer and template of a GGUF with a byte-level BPE or a SentencePiece vocabulary. Raises OSError, TokenizerError."""
+    file = _File(path)
+    kind, pre = file.find("ggml.model"), file.find("ggml.pre")
+    if kind != "llama" and (kind != "gpt2" or pre not in WORDS):
+        raise TokenizerError(f"{path}: tokenizer '{kind}' with pre-tokenizer '{pre}'; known are llama, and gpt2 with {', '.join(WORDS)}")
+    template = file.find("chat_template")
     if not template:
         raise TokenizerError(f"{path}: no tokenizer.chat_template; a chat model is needed")
-    tokens, types = value("tokenizer.ggml.tokens"), value("tokenizer.ggml.token_type")
-    merges = [tuple(merge.split(" ")) for merge in value("tokenizer.ggml.merges")]
-    tokenizer = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, merges))
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    tokenizer.pre_tokenizer = (pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level])
-                               if _DIGITS[pre] else byte_level)
+    pieces = kind == "llama"
+    prefix = pieces and file.flag("add_space_prefix", True)
+    add_bos = file.flag("add_bos_token", pieces or WORDS[pre].bos)
+    bos, eos = file.token("bos", 1 if pieces else None), file.token("eos", 2 if pieces else None)
+    if add_bos and not bos:
+        raise TokenizerError(f"{path}: tokenizer.ggml.add_bos_token is true, and no token is tokenizer.ggml.bos_token_id")
+    tokenizer = _sentencepiece(file, prefix=prefix) if pieces else _byte_level(file, WORDS[pre])
+    _add_whole(tokenizer, file)
+    return Chat(tokenizer, str(template), bos, eos, add_bos, prefix)
+
+
+def _bpe(file: _File, vocabulary: dict[str, int], merges: list[tuple[str, str]], **options: Any) -> Tokenizer:
+    try:
+        return Tokenizer(models.BPE(vocabulary, merges, **options))
+    except Exception as error:  # the library raises nothing narrower
+        raise TokenizerError(f"{file.path}: the merges do not fit the vocabulary: {error}") from None
+
+
+def _byte_level(file: _File, words: Words) -> Tokenizer:
+    merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in file.need("ggml.merges"))]
+    tokenizer = _bpe(file, {token: number for number, token in enumerate(file.tokens)}, merges, ignore_merges=words.whole)
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not words.expression)
+    first = (pre_tokenizers.Split(Regex(words.expression), "isolated") if words.expression
+             else pre_tokenizers.Digits(individual_digits=True) if words.digits else None)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([first, byte_level]) if first else byte_level
     tokenizer.decoder = decoders.ByteLevel()
-    for special in (True, False):
-        wanted = _SPECIAL if special else _ADDED
-        added = [AddedToken(token, special=special, normalized=False)
-                 for token, kind in zip(tokens, types, strict=True) if kind == wanted]
-        (tokenizer.add_special_tokens if special else tokenizer.add_tokens)(added)
-    bos, eos = (tokens[value(f"tokenizer.ggml.{name}_token_id") or 0] for name in ("bos", "eos"))
-    return Chat(tokenizer, str(template), bos, eos)
+    return tokenizer
+
+
+def _sentencepiece(file: _File, *, prefix: bool) -> Tokenizer:
+    """llama.cpp's SPM tokenizer as a BPE: neighbours that together are a token are merged, the highest score first."""
+    scores = file.need("ggml.scores")
+    if len(scores) != len(file.tokens):
+        raise TokenizerError(f"{file.path}: {len(scores)} tokenizer.ggml.scores for {len(file.tokens)} tokens")
+    vocabulary = {token: number for number, token in enumerate(file.tokens)}
+    vocabulary |= dict(_bare_bytes(file, vocabulary))
+    ranked = sorted(_pairs(file, scores, vocabulary), key=lambda pair: -pair[0])
+    unknown = next((token for token, kind in zip(file.tokens, file.types, strict=True) if kind == TokenType.UNKNOWN), None)
+    tokenizer = _bpe(file, vocabulary, [(left, right) for _, left, right in ranked], byte_fallback=True, unk_token=unknown)
+    spaces = normalizers.Replace(" ", _SPACE)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(_SPACE), spaces]) if prefix else spaces
+    tokenizer.decoder = decoders.Sequence([decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse(),
+                                           *([decoders.Strip(" ", 1, 0)] if prefix else [])])
+    return tokenizer
+
+
+def _bare_bytes(file: _File, vocabulary: dict[str, int]) -> Iterator[tuple[str, int]]:
+    """ASCII characters that are only bytes of the vocabulary, and yet parts of its tokens: gemma's tab."""
+    for code in range(128):
+        byte = vocabulary.get(f"<0x{code:02X}>")
+        if byte is not None and chr(code) not in vocabulary:
+            yield chr(code), byte
+
+
+def _pairs(file: _File, scores: Sequence[float], vocabulary: dict[str, int]) -> Iterator[tuple[float, str, str]]:
+    """Score, left and right part of every way to put a token together from two others, the longest left part first."""
+    for token, score in zip(file.tokens, scores, strict=True):
+        for cut in range(len(token) - 1, 0, -1):
+            if token[:cut] in vocabulary and token[cut:] in vocabulary:
+                yield score, token[:cut], token[cut:]
+
+
+def _add_whole(tokenizer: Tokenizer, file: _File) -> None:
+    """Tokens that text is first cut at: control, unknown, user-defined ones, and those that llama.cpp takes for ends."""
+    name = str(file.find("name", "general") or "").lower()
+    strips = "phi-3" in name or "phi3" in name
+    special: list[AddedToken] = []
+    added: list[AddedToken] = []
+    for token, kind in zip(file.tokens, file.types, strict=True):
+        control = kind in (TokenType.CONTROL, TokenType.UNKNOWN) or token in _ENDS
+        if control or kind == TokenType.USER_DEFINED:
+            (special if control else added).append(
+                AddedToken(token, special=control, normalized=False, rstrip=strips and token not in _PHI3_KEEPS))
+    tokenizer.add_special_tokens(special)
+    tokenizer.add_tokens(added)

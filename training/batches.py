@@ -1,0 +1,197 @@
+"""Rows as token ids with a weight each, and the micro-batches that a training step sees.
+
+The order is a pure function of the seed and of the step's number, so a training that was cut off goes on with the very
+batch that it would have seen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.recipe import Weights
+from training.tokenizer import Chat
+
+OPENING = 8
+END = "</think>\n"
+
+
+class RowError(ValueError):
+    """A row that cannot be trained on: one line with the file, the line, what is wrong and what is needed."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One row: token ids, and the weight of predicting each; 0 for what is context."""
+
+    ids: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Micro:
+    """Rows of one padded length, and the positions that are supervised.
+
+    Shapes: ids (B, L); positions, targets and weights (S,). A position counts through the flattened (B, L); the token
+    to predict there is its target. S is rounded up, the places beyond have weight 0. `tokens` counts no padding.
+    """
+
+    ids: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    targets: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    tokens: int
+
+
+def read_rows(path: Path, chat: Chat, weights: Weights, longest: int) -> list[Tokens]:
+    """Every row of a file of the data set. Raises RowError, OSError."""
+    found = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            where = f"{path}:{number}"
+            row = _tokens(_messages(line, where), chat, weights, where)
+            if len(row.ids) > longest:
+                raise RowError(f"{where}: {len(row.ids)} tokens; 'dataset.max_tokens' allows {longest}: shorten the row or raise it")
+            found.append(row)
+    if not found:
+        raise RowError(f"{path}: no row; 'python -m training dataset' makes them")
+    return found
+
+
+def _messages(line: str, where: str) -> list[dict[str, str]]:
+    try:
+        row: Any = json.loads(line, parse_constant=_constant)
+        messages = row["messages"]
+        roles, contents = [one["role"] for one in messages], [one["content"] for one in messages]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RowError(f"{where}: not a row: {type(error).__name__}: {error}; {{\"messages\": [{{\"role\", \"content\"}}, ...]}} is needed") from None
+    if wrong := [content for content in contents if not isinstance(content, str)]:
+        raise RowError(f"{where}: a content is {wrong[0]!r}; text is needed")
+    if not roles or roles[-1] != "assistant":
+        raise RowError(f"{where}: the last message is of {roles[-1:] or 'nobody'}; the assistant's is needed, it is what training learns")
+    if not contents[-1].strip():
+        raise RowError(f"{where}: the completion is empty; there is nothing to learn from it")
+    return [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+
+
+def _constant(name: str) -> float:
+    raise ValueError(f"{name} is no value that a row can have")
+
+
+def _tokens(messages: Sequence[dict[str, str]], chat: Chat, weights: Weights, where: str) -> Tokens:
+    ids, before = chat.row(messages)
+    if before >= len(ids):
+        raise RowError(f"{where}: nothing is supervised: the chat template writes no reply")
+    completion = chat.tokenizer.decode(ids[before:], skip_special_tokens=False)
+    again = chat.tokenizer.encode(completion, add_special_tokens=False)
+    values = np.zeros(len(ids), dtype=np.float32)
+    # Where decoding is no exact inverse the roles are not known by position, and every token counts as an answer's.
+    roles = _roles(completion, [start for start, _ in again.offsets], weights) if again.ids == ids[before:] else [weights.answer] * (len(ids) - before)
+    values[before:] = roles
+    return Tokens(np.array(ids, dtype=np.int32), values)
+
+
+def _roles(text: str, starts: Sequence[int], weights: Weights) -> list[float]:
+    """The weight of each token by where it starts in the reply."""
+    thought = text.find(END) + len(END) if END in text else 0
+    # The first line after the tag: "1. Veda ediyor, kolay; vedalaş."
+    first = text.find("\n", text.find("\n") + 1) if thought else 0
+    opening = sum(start < thought for start in starts) + OPENING
+    return [weights.intent if start < first else weights.thinking if start < thought else weights.opening if number < opening else weights.answer
+            for number, start in enumerate(starts)]
+
+
+def bucket(tokens: int) -> int:
+    """The padded length of a row: few lengths are few compiled steps, and at most a sixteenth of a long row is padding."""
+    step = 8 if tokens <= 128 else 16 if tokens <= 256 else 32
+    return -(-tokens // step) * step
+
+
+def micro_batch(rows: Sequence[Tokens], length: int, batch: int, context: int = 0) -> Micro:
+    """Rows as one micro-batch of shape (batch, length); rows that are missing are empty and count nothing."""
+    ids = np.full((batch, length), context, dtype=np.int32)
+    weights = np.zeros((batch, length), dtype=np.float32)
+    for number, row in enumerate(rows):
+        ids[number, :len(row.ids)] = row.ids
+        weights[number, :len(row.ids)] = row.weights
+    # The hidden state at p predicts the token at p + 1.
+    row_numbers, places = np.nonzero(weights[:, 1:])
+    size = -(-max(len(places), 1) // 64) * 64
+    positions, targets, values = np.zeros(size, np.int32), np.zeros(size, np.int32), np.zeros(size, np.float32)
+    positions[:len(places)] = row_numbers * length + places
+    targets[:len(places)] = ids[row_numbers, places + 1]
+    values[:len(places)] = weights[row_numbers, places + 1]
+    return Micro(ids, positions, targets, values, sum(len(row.ids) for row in rows))
+
+
+class Batches:
+    """The steps of a training, each a list of micro-batches.
+
+    Rows of one bucket stand together, so that little is padding; which of them, and in what order, is drawn anew for
+    every epoch from (seed, epoch).
+    """
+
+    def __init__(self, rows: Sequence[Tokens], *, step_tokens: int, micro_tokens: int, seed: int) -> None:
+        self.rows, self.seed, self.micro_tokens = rows, seed, micro_tokens
+        self.micros = max(1, round(step_tokens / micro_tokens))
+        self.per_epoch = max(1, len(self._order(0)) // self.micros)
+        self._epoch: tuple[int, list[list[int]]] = (-1, [])
+
+    def step(self, number: int) -> list[Micro]:
+        """The micro-batches of a step, counted from 0 over all epochs."""
+        epoch, place = divmod(number, self.per_epoch)
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self._order(epoch))
+        return [self._micro(members) for members in self._epoch[1][place * self.micros:(place + 1) * self.micros]]
+
+    def _micro(self, members: Sequence[int]) -> Micro:
+        rows = [self.rows[member] for member in members]
+        length = max(bucket(len(row.ids)) for row in rows)
+        return micro_batch(rows, length, max(1, self.micro_tokens // length))
+
+    def _order(self, epoch: int) -> list[list[int]]:
+        """Row numbers of each micro-batch of an epoch: full ones of one bucket, then what is left over, longest first."""
+        rng = np.random.default_rng([self.seed, epoch])
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for member in rng.permutation(len(self.rows)):
+            by_length[bucket(len(self.rows[member].ids))].append(int(member))
+        made, rest = [], list[int]()
+        for length, members in sorted(by_length.items(), reverse=True):
+            members = rest + members
+            size = max(1, self.micro_tokens // length)
+            # Rows of a longer bucket that filled no micro-batch keep their length: it is that of the whole micro-batch.
+            if rest and bucket(len(self.rows[rest[0]].ids)) > length:
+                size = max(1, self.micro_tokens // bucket(len(self.rows[rest[0]].ids)))
+                made.append(members[:size])
+                members = members[size:]
+                size = max(1, self.micro_tokens // length)
+            cut = len(members) // size * size
+            made += [members[at:at + size] for at in range(0, cut, size)]
+            rest = members[cut:]
+        if rest:
+            made.append(rest)
+        return [made[number] for number in rng.permutation(len(made))]
+
+
+def every(rows: Sequence[Tokens], micro_tokens: int) -> Iterator[Micro]:
+    """Every row once, shortest first: for measuring."""
+    pending: list[Tokens] = []
+    for row in sorted(rows, key=lambda row: len(row.ids)):
+        length = bucket(len(row.ids))
+        if pending and (length * (len(pending) + 1) > micro_tokens):
+            yield _fitted(pending)
+            pending = []
+        pending.append(row)
+    if pending:
+        yield _fitted(pending)
+
+
+def _fitted(rows: Sequence[Tokens]) -> Micro:
+    return micro_batch(rows, max(bucket(len(row.ids)) for row in rows), len(rows))

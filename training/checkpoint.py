@@ -1,0 +1,106 @@
+"""Checkpoints: everything that a training needs to go on as if it had never stopped, in one folder each.
+
+    checkpoint-000100/  adapters.safetensors  optimizer-0.safetensors ...  state.json
+
+A folder is written under another name and then renamed, so one that is there is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import mlx.core as mx
+
+from harness.files import write_text
+from training.adapters import WEIGHTS, save
+from training.team import Team
+
+STATE = "state.json"
+
+
+@dataclass
+class State:
+    """Where a training stands. `iteration` steps are done; the data's order and dropout follow from it and the seed."""
+
+    iteration: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    best: float = float("inf")
+    best_iteration: int = 0
+    first_loss: float = float("nan")
+    memory: float = 0.0
+
+
+def write(folder: Path, state: State, weights: Mapping[str, mx.array], optimizer: Mapping[str, mx.array], team: Team, keep: int) -> None:
+    """Save a checkpoint, every worker its own part of the optimiser. Raises OSError on every worker if it failed on one."""
+    final = folder / f"checkpoint-{state.iteration:06}"
+    temporary = folder / f".{final.name}.tmp"
+    problem = ""
+    try:
+        temporary.mkdir(exist_ok=True)
+        save(temporary / f"optimizer-{team.rank}.safetensors", optimizer)
+        if team.rank == 0:
+            save(temporary / WEIGHTS, weights)
+            write_text(temporary / STATE, json.dumps(asdict(state), indent=1))
+    except OSError as error:
+        problem = f"checkpoint {state.iteration} could not be written: {error}"
+    found = [one for one in team.exchange(problem) if one]
+    if team.rank == 0:
+        if found:
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            # One of the same number is of a training that was resumed from before it: the same bytes.
+            shutil.rmtree(final, ignore_errors=True)
+            temporary.rename(final)
+            _sync(folder)
+            for old in checkpoints(folder)[:-keep]:
+                shutil.rmtree(old, ignore_errors=True)
+    if found:
+        raise OSError(found[0])
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The complete ones, oldest first."""
+    return sorted(path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d{6,}", path.name))
+
+
+def newest(folder: Path, names: set[str]) -> tuple[State, dict[str, mx.array], dict[str, mx.array], list[str]] | None:
+    """(state, weights, optimiser, lines about unreadable ones) of the newest checkpoint that can be read; None without one.
+
+    `names` are the weights that are trained: a checkpoint of others is not this training's.
+    """
+    said = []
+    for path in reversed(checkpoints(folder)):
+        try:
+            state = _state(path / STATE)
+            weights = mx.load(str(path / WEIGHTS))
+            optimizer: dict[str, mx.array] = {}
+            for part in sorted(path.glob("optimizer-*.safetensors")):
+                optimizer |= mx.load(str(part))
+            if set(weights) != names or {name.rpartition(".")[0] for name in optimizer} - {""} != names:
+                raise ValueError("its weights are not those that the recipe trains")
+            mx.eval(list(weights.values()), list(optimizer.values()))
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            said.append(f"{path.name} cannot be read ({str(error).splitlines()[0]}); an older one is taken")
+            continue
+        return state, weights, optimizer, said
+    return None
+
+
+def _state(path: Path) -> State:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return State(**{field.name: found[field.name] for field in fields(State)})

@@ -1,0 +1,176 @@
+"""One training step: loss on supervised positions, gradients, clipping, AdamW; shared by the workers of a team."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+import numpy as np
+from mlx.utils import tree_unflatten
+
+from training import kernels
+from training.adapters import shards, trained
+from training.batches import Micro
+from training.recipe import Train
+from training.team import Team
+
+Arrays = dict[str, mx.array]
+
+
+def head(model: nn.Module) -> mx.array:
+    """The output matrix of a model of mlx-lm, shape (vocabulary, hidden)."""
+    return model.lm_head.weight if "lm_head" in model else model.model.embed_tokens.weight  # type: ignore[no-any-return]
+
+
+def summed_loss(model: nn.Module, *, cpu: bool) -> Callable[..., mx.array]:
+    """f(ids, positions, targets, weights) -> weighted sum of cross-entropy over the positions; shapes as in batches.Micro.
+
+    Only supervised positions get logits: they are a fifth of a small model's work.
+    """
+    softcap = getattr(model, "final_logit_softcapping", None)
+
+    def loss(ids: mx.array, positions: mx.array, targets: mx.array, weights: mx.array) -> mx.array:
+        hidden = model.model(ids)
+        hidden = hidden.reshape(-1, hidden.shape[-1])[positions]
+        if cpu and softcap is None:
+            return kernels.cross_entropy(hidden, head(model), targets, weights)
+        logits = (hidden @ head(model).T).astype(mx.float32)
+        if softcap is not None:
+            logits = mx.tanh(logits / softcap) * softcap
+        return (nn.losses.cross_entropy(logits, targets) * weights).sum()
+
+    return loss
+
+
+def learning_rate(train: Train, iteration: int, iterations: int) -> float:
+    """Of the step after `iteration` steps: a linear rise, then a cosine down to `final` of the peak."""
+    warm = max(1, round(train.warmup * iterations))
+    if iteration < warm:
+        return train.learning_rate * (iteration + 1) / warm
+    progress = (iteration - warm) / max(1, iterations - warm)
+    return train.learning_rate * (train.final + (1 - train.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+class Stepper:
+    """A model with its trained weights and optimiser, and the step on them.
+
+    Master weights are float32; on a GPU the model computes in bfloat16.
+    """
+
+    def __init__(self, model: nn.Module, train: Train, team: Team, *, cpu: bool) -> None:
+        self.model, self.train, self.team, self.cpu = model, train, team, cpu
+        self.names = list(trained(model))
+        self.weights = {name: weight.astype(mx.float32) for name, weight in trained(model).items()}
+        self._types = {name: weight.dtype for name, weight in trained(model).items()}
+        self.mine = shards(self.weights, team.size)[team.rank]
+        team.lay_out({name: weight.shape for name, weight in self.weights.items()})
+        self.optimizer = optim.AdamW(learning_rate=train.learning_rate, betas=[train.beta1, train.beta2],
+                                     weight_decay=train.weight_decay, bias_correction=True)
+        self.optimizer.init({name: self.weights[name] for name in self.mine})
+        loss = summed_loss(model, cpu=cpu)
+
+        def with_weights(weights: Arrays, *micro: mx.array) -> mx.array:
+            model.update(tree_unflatten([(name, weight.astype(self._types[name])) for name, weight in weights.items()]))
+            return loss(*micro)
+
+        random = [mx.random.state] if train.dropout else []
+        self._gradients = partial(mx.compile, inputs=random, outputs=random)(mx.value_and_grad(with_weights))
+        self._loss = mx.compile(with_weights)
+        self._update = partial(mx.compile, inputs=[self.optimizer.state], outputs=[self.optimizer.state])(self._updated)
+
+    def _updated(self, gradients: Arrays, weights: Arrays, scale: mx.array) -> Arrays:
+        scaled = {name: gradient * scale for name, gradient in gradients.items()}
+        return self.optimizer.apply_gradients(scaled, weights)  # type: ignore[no-any-return]
+
+    def step(self, micros: Sequence[Micro], rate: float, *, seed: int = 0) -> float:
+        """Train on the micro-batches of a step. Returns the weighted mean loss before it; NaN leaves the weights alone."""
+        total = float(sum(micro.weights.sum(dtype=np.float64) for micro in micros)) or 1.0
+        loss, gradients = 0.0, Arrays()
+        for number in range(self.team.rank, len(micros), self.team.size):
+            if self.train.dropout:
+                mx.random.seed(seed * 1_000_003 + number)
+            value, found = self._gradients(self.weights, *_arrays(micros[number], total))
+            gradients = {name: gradients[name] + gradient for name, gradient in found.items()} if gradients else found
+            mx.eval(value, gradients)
+            loss += value.item()
+        gradients = self._reduced(gradients)
+        square = sum(mx.square(gradient).sum() for gradient in gradients.values()) if gradients else mx.array(0.0)
+        parts = self.team.exchange((loss, float(square)))
+        loss, norm = sum(part[0] for part in parts), math.sqrt(sum(part[1] for part in parts))
+        if math.isfinite(loss) and math.isfinite(norm):
+            scale = min(1.0, self.train.clip / (norm + 1e-6)) if self.train.clip else 1.0
+            self._apply(gradients, rate, scale)
+        return loss if math.isfinite(norm) else math.nan
+
+    def _reduced(self, gradients: Arrays) -> Arrays:
+        """The sum over the workers, of this worker's own part of the weights."""
+        if self.team.size == 1:
+            return gradients
+        own = set(self.mine)
+        # A step of fewer micro-batches than workers leaves some without a gradient.
+        found = gradients or {name: mx.zeros_like(weight) for name, weight in self.weights.items()}
+        for name, gradient in found.items():
+            if name not in own or self.team.size > 2:
+                self.team.put_gradient(name, _numpy(gradient))
+        self.team.exchange(None)
+        return {name: mx.array(self.team.summed(name, _numpy(found[name]))) for name in self.mine}
+
+    def _apply(self, gradients: Arrays, rate: float, scale: float) -> None:
+        self.optimizer.learning_rate = rate
+        new = self._update(gradients, {name: self.weights[name] for name in self.mine}, mx.array(scale))
+        mx.eval(new, self.optimizer.state)
+        self.weights |= new
+        if self.team.size == 1:
+            return
+        for name, weight in new.items():
+            self.team.put_weight(name, _numpy(weight))
+        self.team.exchange(None)
+        own = set(self.mine)
+        self.weights |= {name: mx.array(self.team.weight(name)) for name in self.names if name not in own}
+
+    def mean_loss(self, micros: Sequence[Micro]) -> float:
+        """The loss of supervised tokens, each counting once whatever its weight, over all workers."""
+        loss = count = 0.0
+        for number in range(self.team.rank, len(micros), self.team.size):
+            micro = micros[number]
+            loss += self._loss(self.weights, *_arrays(micro, 1.0, flat=True)).item()
+            count += float((micro.weights > 0).sum())
+        parts = self.team.exchange((loss, count))
+        return sum(part[0] for part in parts) / max(1.0, sum(part[1] for part in parts))
+
+    @property
+    def state(self) -> Arrays:
+        """The optimiser's numbers of this worker's part, by name: NAME.m, NAME.v and step."""
+        found = {"step": self.optimizer.state["step"]}
+        for name in self.mine:
+            found |= {f"{name}.{key}": value for key, value in self.optimizer.state[name].items()}
+        return found
+
+    def restore(self, weights: Arrays, optimizer: Arrays) -> None:
+        """Go on from a checkpoint's weights and optimiser."""
+        self.weights = {name: weights[name] for name in self.names}
+        self.optimizer.state["step"] = optimizer["step"]
+        for name in self.mine:
+            for key in self.optimizer.state[name]:
+                self.optimizer.state[name][key] = optimizer[f"{name}.{key}"]
+
+    def settle(self) -> nn.Module:
+        """The model with the trained weights in place, to use or to save."""
+        self.model.update(tree_unflatten([(name, weight.astype(self._types[name])) for name, weight in self.weights.items()]))
+        mx.eval(self.model.parameters())
+        return self.model
+
+
+def _arrays(micro: Micro, total: float, *, flat: bool = False) -> tuple[mx.array, ...]:
+    weights = (micro.weights > 0).astype(np.float32) if flat else micro.weights / np.float32(total)
+    return mx.array(micro.ids), mx.array(micro.positions), mx.array(micro.targets), mx.array(weights)
+
+
+def _numpy(array: mx.array) -> Any:
+    """The numbers of an evaluated array, not copied."""
+    return np.array(array, copy=False)

@@ -1,0 +1,183 @@
+"""From rows to trained weights: starts the process that trains, shows how it goes, and says how it ended.
+
+    python -m training train RECIPE
+
+Leaves runs/<recipe>/<candidate>/{adapters.safetensors, adapter_config.json, metrics.jsonl, loss.png, manifest.json}, the
+manifest last. A candidate is named by the digest of all that makes it: recipe, base, rows. Run again, it goes on where
+it was, or says that it is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from harness.files import write_text
+from training import blas
+from training.base import Base, prepare
+from training.recipe import Recipe
+from training.trainer import METRICS, REQUEST, RESULT, Request
+
+MANIFEST = "manifest.json"
+REASONS = {"done": "every step was taken", "early": "the validation loss did not fall any more", "time": "the time was up",
+           "memory": "the memory was used up", "nan": "the loss was no number any more; a lower learning rate would help"}
+
+
+class TrainError(RuntimeError):
+    """Training did not end with a result: one line with the reason. What was saved stays."""
+
+
+def device() -> str:
+    """Where mlx computes here: "gpu" on Apple silicon and with mlx's CUDA wheel, else "cpu". JESSY_DEVICE overrules."""
+    from importlib import metadata
+
+    if named := os.environ.get("JESSY_DEVICE"):
+        if named not in ("cpu", "gpu"):
+            raise ValueError(f"JESSY_DEVICE is '{named}'; cpu or gpu is needed")
+        return named
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        return "gpu"
+    return "gpu" if any(dist.name in ("mlx-cuda-12", "mlx-cuda-13") for dist in metadata.distributions()) else "cpu"
+
+
+def rows_of(recipe: Recipe, base: Base, runs: Path) -> Path:
+    """The folder of the recipe's rows, made where it is missing or of another recipe. Raises DataError, OSError."""
+    from training.base import chat
+    from training.dataset import build
+    from training.entries import load_entries
+
+    folder = runs / recipe.name / "dataset"
+    found = _read(folder / MANIFEST)
+    wanted = {"base": recipe.base, "dataset": asdict(recipe.dataset)}
+    if any(found.get(key) != value for key, value in wanted.items()) or not _whole(folder, found):
+        build(recipe, load_entries(None), chat(base.directory), runs)
+    return folder
+
+
+def _whole(folder: Path, manifest: dict[str, Any]) -> bool:
+    try:
+        return all(_sha256(folder / f"{name}.jsonl") == digest for name, digest in manifest["files"].items())
+    except (OSError, KeyError, AttributeError):
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def candidate(recipe: Recipe, base: Base, rows: Path) -> str:
+    """The digest that names a candidate: of the recipe, the base and the rows; not of where it was trained, nor for how long."""
+    values = asdict(recipe)
+    for key in ("workers", "minutes", "memory", "keep"):
+        values["train"].pop(key)
+    content = {"recipe": values, "base": base.sha256 or str(base.directory), "rows": _read(rows / MANIFEST).get("digest")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def train(recipe: Recipe, runs: Path, *, report_to: str = "") -> dict[str, Any]:
+    """Train a recipe, or go on with it. Returns the manifest. Raises TrainError, BaseError, DataError, OSError."""
+    from training.watch import Watch
+
+    base = prepare(recipe.base, runs)
+    if recipe.sha256 and recipe.sha256 != base.sha256:
+        raise TrainError(f"base '{recipe.base}' has sha256 {base.sha256 or 'none (no GGUF)'}, and the recipe asks for {recipe.sha256}: "
+                         "another file came; fetch the right one or change 'sha256'")
+    rows = rows_of(recipe, base, runs)
+    folder = runs / recipe.name / candidate(recipe, base, rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    if manifest := _read(folder / MANIFEST):
+        print(f"trained already: {folder / MANIFEST}")
+        return manifest
+    where = device()
+    workers = 1 if where == "gpu" or not hasattr(os, "fork") or sys.platform == "darwin" else recipe.train.workers or _cores()
+    request = Request(asdict(recipe), str(base.directory.resolve()), str(rows.resolve()), where, workers)
+    with _alone(folder):
+        write_text(folder / REQUEST, json.dumps(asdict(request), indent=1))
+        (folder / RESULT).unlink(missing_ok=True)
+        with Watch(folder, recipe, report_to=report_to) as watch:
+            _child(folder, request, watch)
+        return _finish(folder, recipe, base, rows)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise TrainError(f"{folder} is being trained by another process; wait for it or end it") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _child(folder: Path, request: Request, watch: Any) -> None:
+    """Run the trainer and hand on what it says. Raises TrainError with its own line when it ends without a result."""
+    problem = ""
+    with tempfile.TemporaryDirectory(prefix="jessy-blas-") as links:
+        environment = {**os.environ, **(blas.environment(Path(links)) if request.device == "cpu" else {})}
+        process = subprocess.Popen([sys.executable, "-m", "training.trainer", str(folder)], env=environment, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace")
+        assert process.stdout is not None and process.stderr is not None
+        try:
+            for line in process.stdout:
+                event = _event(line)
+                problem = event.get("error", problem)
+                watch.show(event)
+        except BaseException:
+            process.terminate()
+            raise
+        finally:
+            said = process.stderr.read()
+            process.wait()
+    if problem or process.returncode or not (folder / RESULT).is_file():
+        ended = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
+        last = (said.strip().splitlines() or ["it said nothing"])[-1]
+        raise TrainError(problem or f"the training process ended ({ended}): {last}; train again to resume from the last checkpoint")
+
+
+def _event(line: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {"lines": [line.rstrip()]}
+    return found if isinstance(found, dict) else {}
+
+
+def _finish(folder: Path, recipe: Recipe, base: Base, rows: Path) -> dict[str, Any]:
+    from training.watch import plot
+
+    result = _read(folder / RESULT)
+    plot(folder / METRICS, folder / "loss.png", recipe.name)
+    manifest = {"recipe": asdict(recipe), "candidate": folder.name, "base": {"name": base.name, "sha256": base.sha256},
+                "dataset": _read(rows / MANIFEST).get("digest"), "adapter": _sha256(folder / "adapters.safetensors"), **result}
+    # A training that its time or memory ended goes on when it is given more; the others are complete.
+    if result["stop"] in ("done", "early", "nan"):
+        write_text(folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
+    return manifest
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

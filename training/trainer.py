@@ -1,0 +1,311 @@
+"""The process that trains. `python -m training train` starts it with the environment that mlx needs; see training/train.py.
+
+It reads request.json in the candidate's folder, prints one JSON object a line, and leaves result.json when it stops.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from harness.files import write_text
+from training import blas
+from training.recipe import Recipe
+from training.team import Team, WorkerLost, gather
+
+RESULT, METRICS, REQUEST = "result.json", "metrics.jsonl", "request.json"
+REPORT_EVERY = 10
+# Where a loss is so near to the best one that the difference is rounding, it is no better.
+BETTER = 1e-4
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to train: plain values, as they stand in request.json."""
+
+    recipe: dict[str, Any]
+    base: str
+    rows: str
+    device: str
+    workers: int
+
+    def settings(self) -> Recipe:
+        """The recipe again."""
+        from training.recipe import from_dict
+
+        return from_dict(self.recipe)
+
+
+def main(folder: Path) -> int:
+    """Train what request.json asks for. Returns the exit code: 0 when a result was left, 1 otherwise."""
+    request = Request(**json.loads((folder / REQUEST).read_text(encoding="utf-8")))
+    loaded = blas.preload() if request.device == "cpu" else ""
+    size = request.workers
+    # Twice the base: adapters of a high rank can be more than what they adapt, and untouched pages cost nothing.
+    numbers = 2 * sum(path.stat().st_size for path in Path(request.base).glob("model*.safetensors")) // 2
+    return gather(size, numbers, lambda team: _run(folder, request, team, loaded))
+
+
+def _run(folder: Path, request: Request, team: Team, loaded: str) -> int:
+    from training.adapters import AdapterError
+    from training.batches import RowError
+
+    try:
+        result = Trainer(folder, request, team, loaded).run()
+    except (AdapterError, RowError, MemoryError, ArithmeticError, WorkerLost, OSError, ValueError) as error:
+        # The first line is for people; the rest of a library's message is not.
+        if team.rank == 0:
+            _say({"error": str(error).splitlines()[0] if str(error) else type(error).__name__})
+        return 1
+    if team.rank == 0:
+        _say({"result": result})
+        sys.stdout.flush()
+    return 0
+
+
+def _say(event: dict[str, Any]) -> None:
+    print(json.dumps(event), flush=True)
+
+
+class Trainer:
+    """One training, from its request or from its last checkpoint to its result."""
+
+    def __init__(self, folder: Path, request: Request, team: Team, loaded: str) -> None:
+        import mlx.core as mx
+        from mlx_lm.utils import load_model
+
+        from training.adapters import make_trainable
+        from training.base import chat
+        from training.batches import Batches, every, read_rows
+        from training.step import Stepper
+
+        self.folder, self.team = folder, team
+        self.recipe = request.settings()
+        self.train = train = self.recipe.train
+        self.cpu = request.device == "cpu"
+        mx.set_default_device(mx.cpu if self.cpu else mx.gpu)
+        if self.cpu and platform.system() == "Linux" and shutil.which("g++") is None:
+            # mlx compiles fused operations with g++ there; without it, it can only take one after the other.
+            mx.disable_compile()
+        self.gflops = blas.gflops() if self.cpu else 0.0
+        mx.random.seed(train.seed)
+        model, _ = load_model(Path(request.base), lazy=False)
+        if not self.cpu and train.method != "full":
+            model.set_dtype(mx.bfloat16)
+        self.config = make_trainable(model, train)
+        if self.cpu:
+            from training import kernels
+
+            model.set_dtype(mx.float32)
+            kernels.install(model)
+        model.train()
+        self.stepper = Stepper(model, train, team, cpu=self.cpu)
+        tokenizer = chat(Path(request.base))
+        rows = [read_rows(Path(request.rows) / f"{half}.jsonl", tokenizer, train.weights, self.recipe.dataset.max_tokens)
+                for half in ("train", "valid")]
+        self.batches = Batches(rows[0], step_tokens=train.step_tokens, micro_tokens=train.micro_tokens, seed=train.seed)
+        # As they come: the data set's order is shuffled with its seed.
+        self.valid = list(every(rows[1][:train.valid_rows], train.micro_tokens))
+        self.iterations = max(1, round(train.epochs * self.batches.per_epoch))
+        trained = sum(weight.size for weight in self.stepper.weights.values())
+        # Together, as they will work: a core's own speed says little where another is busy.
+        self.gflops = sum(team.exchange(self.gflops))
+        if team.rank == 0:
+            _say({"start": {"blas": loaded, "gflops": self.gflops, "device": request.device, "workers": team.size,
+                            "iterations": self.iterations, "trained": trained, "rows": len(rows[0])}})
+
+    def run(self) -> dict[str, Any]:
+        """Train until a reason to stop, and leave the best weights as the adapter."""
+        from training import checkpoint
+
+        stepper, train, team = self.stepper, self.train, self.team
+        self.state = state = checkpoint.State()
+        found = checkpoint.newest(self.folder, set(stepper.names))
+        if found:
+            self.state, weights, optimizer, said = found
+            state = self.state
+            stepper.restore(weights, optimizer)
+            self._log({"resumed": state.iteration, "lines": said})
+        self._truncate(state.iteration)
+        self.started = time.perf_counter() - state.seconds
+        if not found:
+            self._evaluate()
+        reason, window = "", Window()
+        while not reason:
+            if state.iteration >= self.iterations:
+                reason = "done"
+                break
+            rate = self._rate(state.iteration)
+            micros = self.batches.step(state.iteration)
+            begun = time.perf_counter()
+            loss = stepper.step(micros, rate, seed=train.seed + state.iteration)
+            state.iteration += 1
+            tokens = sum(micro.tokens for micro in micros)
+            state.tokens += tokens
+            window.add(loss, tokens, time.perf_counter() - begun)
+            state.memory = max(state.memory, self._memory())
+            state.seconds = time.perf_counter() - self.started
+            if team.rank == 0:
+                _say({"step": state.iteration})
+            if not math.isfinite(loss):
+                reason = "nan"
+            if state.iteration % REPORT_EVERY == 0 or reason:
+                self._log({"iteration": state.iteration, "loss": window.loss, "learning_rate": rate, "tokens_per_second": window.speed,
+                           "tokens": state.tokens, "memory": state.memory, "seconds": state.seconds, "gpu": None if self.cpu else _gpu(),
+                           "left": self._left(window)})
+                window = Window()
+            last = state.iteration >= self.iterations
+            if not reason and (state.iteration % train.evaluate_every == 0 or last):
+                self._evaluate()
+                if train.patience and state.iteration - state.best_iteration >= train.patience and not last:
+                    reason = "early"
+            if not reason:
+                reason = self._budget()
+            if reason != "nan" and (state.iteration % train.checkpoint_every == 0 or (reason and reason != "early") or last):
+                checkpoint.write(self.folder, state, stepper.weights, stepper.state, team, train.keep)
+        return self._finish(reason)
+
+    def _rate(self, iteration: int) -> float:
+        from training.step import learning_rate
+
+        return learning_rate(self.train, iteration, self.iterations)
+
+    def _evaluate(self) -> None:
+        """Measure the validation loss, and keep the weights if they are the best ones."""
+        from training.adapters import save_adapter
+
+        state = self.state
+        loss = self.stepper.mean_loss(self.valid)
+        if not state.iteration:
+            state.first_loss = loss
+        state.seconds = time.perf_counter() - self.started
+        problem = ""
+        if better := loss < state.best - BETTER:
+            state.best, state.best_iteration = loss, state.iteration
+            if self.team.rank == 0:
+                try:
+                    save_adapter(self.folder / "best", self.stepper.weights, self.config)
+                except OSError as error:
+                    problem = f"the best weights could not be written: {error}"
+        if found := [one for one in self.team.exchange(problem) if one]:
+            raise OSError(found[0])
+        self._log({"iteration": state.iteration, "valid_loss": loss, "best": better, "seconds": state.seconds})
+
+    def _budget(self) -> str:
+        """Why to stop now: "time", "memory" or "". The first worker decides for all."""
+        state, train = self.state, self.train
+        reason = "time" if state.seconds >= 60 * train.minutes else "memory" if state.memory > train.memory else ""
+        return self.team.exchange(reason)[0]
+
+    def _memory(self) -> float:
+        """Peak memory of the whole team in GB; shared pages count once."""
+        if self.cpu:
+            return sum(self.team.exchange(_resident(self.team.size)))
+        import mlx.core as mx
+
+        return mx.get_peak_memory() / 1e9
+
+    def _left(self, window: Window) -> float:
+        """Seconds to the end, at the pace so far, or to the end of the time that is allowed."""
+        state = self.state
+        pace = state.seconds / max(1, state.iteration)
+        return min(pace * (self.iterations - state.iteration), 60 * self.train.minutes - state.seconds)
+
+    def _truncate(self, iteration: int) -> None:
+        """Metrics of steps that are done again are measured again."""
+        path = self.folder / METRICS
+        if self.team.rank or not path.is_file():
+            return
+        lines = path.read_text(encoding="utf-8").splitlines()
+        write_text(path, "".join(f"{line}\n" for line in lines if _iteration(line) <= iteration))
+
+    def _log(self, event: dict[str, Any]) -> None:
+        if self.team.rank:
+            return
+        _say(event)
+        if "iteration" in event:
+            with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({key: value for key, value in event.items() if value is not None}) + "\n")
+
+    def _finish(self, reason: str) -> dict[str, Any]:
+        from training.adapters import CONFIG, WEIGHTS
+
+        state = self.state
+        result = {"stop": reason, **asdict(state), "iterations": self.iterations, "gflops": self.gflops, "workers": self.team.size}
+        if self.team.rank == 0:
+            for name in (WEIGHTS, CONFIG):
+                temporary = self.folder / f".{name}.tmp"
+                shutil.copyfile(self.folder / "best" / name, temporary)
+                temporary.replace(self.folder / name)
+            write_text(self.folder / RESULT, json.dumps(result, indent=1) + "\n")
+        return result
+
+
+class Window:
+    """Loss and speed since the last report."""
+
+    def __init__(self) -> None:
+        self._losses: list[float] = []
+        self._tokens = self._seconds = 0.0
+
+    def add(self, loss: float, tokens: int, seconds: float) -> None:
+        """One step's."""
+        self._losses.append(loss)
+        self._tokens += tokens
+        self._seconds += seconds
+
+    @property
+    def loss(self) -> float:
+        """Mean of the steps."""
+        return sum(self._losses) / max(1, len(self._losses))
+
+    @property
+    def speed(self) -> float:
+        """Tokens a second, without padding and without what is no step."""
+        return self._tokens / max(1e-9, self._seconds)
+
+
+def _iteration(line: str) -> int:
+    try:
+        return int(json.loads(line)["iteration"])
+    except (ValueError, KeyError, TypeError):
+        return sys.maxsize  # the last line of a process that was killed while it wrote
+
+
+def _resident(workers: int) -> float:
+    """Peak memory of this process in GB, with its share of what the team shares."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        shared = 1024 * int(status.partition("RssShmem:")[2].split()[0])
+    except (OSError, IndexError, ValueError):
+        shared = 0
+    return (peak - shared * (workers - 1) / workers) / 1e9
+
+
+def _gpu() -> float | None:
+    """Utilisation of the first NVIDIA GPU in percent, where its tool is there."""
+    try:
+        said = subprocess.run(["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"],
+                              capture_output=True, text=True, timeout=5, check=True).stdout
+        return float(said.splitlines()[0])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
+
+
+if __name__ == "__main__":
+    code = main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    # mlx's threads do not always end with the interpreter; everything is written.
+    os._exit(code)
