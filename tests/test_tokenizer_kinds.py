@@ -36,7 +36,7 @@ print(json.dumps([ids, chats]))
 ENDS = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|endoftext|>"]
 ODD = ["", " ", "Selam", " Selam veğ", "İstanbul'da IŞIK, ığdır ve ĞÜŞÖÇ; it's WE'LL they'Re I'D", "1 12 123 1234 12345 a1b2 2024'te 3.11 ½ ²",
        "çift  boşluk   üç    dört     beş          on", "satır\n\nyeni\r\nsatır\n \n  son\n", "sekme\tve\t\tiki\t\t\tüç", "😂👍🏽 👨‍👩‍👧 ❤️", "e\u0301 kombine s\u0327 e\u0301e\u0301 s\u0327e\u0301s\u0327 \u00a0 sabit\u2009ince",
-       "<|im_start|>user\nNaber?<|im_end|>\n<|im_start|>assistant\n", "<s>[INST] Selam  </s> <s> sonra", "def f(x):\n    return x**2  # kare",
+       "<|im_start|>user\nNaber?<|im_end|>\n<|im_start|>assistant\n", "<s>[INST] Selam  </s> <s> sonra <unk>.", "def f(x):\n    return x**2  # kare",
        "...!!!??? --- ▁▁ alt_çizgi __init__", "日本語 русский العربية हिन्दी", "aaaaaaaaaaaaaaaa=========\n\n\n\n"]
 
 
@@ -82,7 +82,7 @@ def byte_level(pre: str, **options: Any) -> Vocabulary:
 def pieces(**options: Any) -> Vocabulary:
     """A SentencePiece vocabulary: bytes, user-defined runs of spaces, pieces by falling score, and letters last."""
     alphabet, merges = trained("▁")
-    letters = [letter for letter in alphabet if letter not in "\t\n" and letter < "Ѐ" or letter == "▁"]
+    letters = [letter for letter in alphabet if (letter not in "\t\n" and letter < "Ѐ") or letter == "▁"]
     known = {*letters, "\t"}
     whole = dict.fromkeys(left + right for left, right in merges if set(left + right) <= known)
     tokens = ["<unk>", *ENDS, *(f"<0x{byte:02X}>" for byte in range(256)), "   ", *whole, *([] if "\t\t" in whole else ["\t\t"]), *letters]
@@ -93,6 +93,7 @@ def pieces(**options: Any) -> Vocabulary:
 
 KINDS = {**{pre: (byte_level(pre), Extra()) for pre in WORDS},
          "pieces": (pieces(), Extra()), "pieces without a space": (pieces(add_space_prefix=False), Extra()),
+         "an end that is no control token": (replace(byte_level("qwen2"), types=[1 for _ in byte_level("qwen2").types]), Extra()),
          "phi3": (replace(pieces(), types=[1 if kind == 4 else kind for kind in pieces().types]), Extra(name="Phi-3 Mini"))}
 
 
@@ -158,24 +159,25 @@ def test_a_row_begins_as_llama_cpp_begins_it(make: Vocabulary, default: bool, ad
     chat = read_chat(path)
     row, before = chat.row(MESSAGES)
     wanted = (default if add_bos is None else add_bos) or template != TURNS
-    assert row.count(make.bos) == wanted and (row[0] == make.bos) == wanted
+    assert (row[0] == make.bos) == wanted and sum(token == make.bos for token in row) == wanted
     _, (prompt,) = llama_cpp(path, [], chats=[MESSAGES[:1]])
     assert before == prompt
     assert chat.render(MESSAGES).count("<s>") == wanted
 
 
 @pytest.mark.parametrize("make", [pieces(), pieces(add_space_prefix=False), byte_level("qwen2")], ids=["pieces", "no space", "qwen2"])
-@pytest.mark.parametrize("border", ["\n", ": ", "<|im_start|>"])
-def test_the_reply_follows_the_prompt_that_the_server_stops_at(make: Vocabulary, border: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("border, reply, merges", [("\n", "İyiyim, sen?", False), ("bi", "r şey yok", True), ("<|im_start|>", "İyiyim", False)])
+def test_the_reply_follows_the_prompt_that_the_server_stops_at(make: Vocabulary, border: str, reply: str, merges: bool, tmp_path: Path) -> None:
     """No space comes before a reply that follows text, and one does after a special token where the vocabulary has it so."""
-    template = "{{ messages[0].content }}" + border + "{% if not add_generation_prompt %}{{ messages[1].content }}<|im_end|>\n{% endif %}"
+    template = "{{ messages[0].content }}" + border + "{% if not add_generation_prompt %}" + reply + "<|im_end|>\n{% endif %}"
     path = write(tmp_path / "tiny.gguf", "llama", vocabulary=replace(make, template=template))
     chat = read_chat(path)
     row, before = chat.row(MESSAGES)
-    theirs, _ = llama_cpp(path, [chat.render(MESSAGES[:1], generate=True)])
-    assert row[:before] == theirs[0]
-    assert chat.tokenizer.decode(row, skip_special_tokens=False).endswith(border + " " * (chat.space_prefix and border in ENDS) + "İyiyim, sen?<|im_end|>"
-                                                                         + " " * chat.space_prefix + "\n")
+    (prompt, whole), _ = llama_cpp(path, [chat.render(MESSAGES[:1], generate=True), chat.render(MESSAGES)])
+    assert row[:before] == prompt
+    assert (row == whole) != merges
+    space = " " * chat.space_prefix
+    assert chat.tokenizer.decode(row, skip_special_tokens=False).endswith(border + space * (border in ENDS) + reply + "<|im_end|>" + space + "\n")
 
 
 def test_templates_are_rendered_as_transformers_renders_them(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class Extra:
     """What a file has besides: key-values as they are (an int as uint32), tensors in float32, and what it is called."""
 
     values: Mapping[str, int | float | str] = field(default_factory=dict)
-    tensors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    tensors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     name: str = ""
 
 
