@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
+from mlx.nn.layers.base import Module
+from mlx.nn.layers.linear import Linear
+from mlx.nn.layers.quantized import QuantizedLinear
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
@@ -25,7 +27,7 @@ class AdapterError(ValueError):
     """A recipe asks this model for what it has not: one line with what it has."""
 
 
-def make_trainable(model: nn.Module, train: Train) -> dict[str, Any]:
+def make_trainable(model: Module, train: Train) -> dict[str, Any]:
     """Freeze what the recipe does not train, add its adapters, and return the adapter_config.json of mlx-lm.
 
     Raises AdapterError for more layers than there are and for modules that no layer has.
@@ -49,8 +51,8 @@ def make_trainable(model: nn.Module, train: Train) -> dict[str, Any]:
     return {"fine_tune_type": train.method, "num_layers": count, "lora_parameters": parameters}
 
 
-def _keys(layer: nn.Module, wanted: list[str]) -> list[str]:
-    linear = [name for name, module in layer.named_modules() if isinstance(module, nn.Linear | nn.QuantizedLinear)]
+def _keys(layer: Module, wanted: list[str]) -> list[str]:
+    linear = [name for name, module in layer.named_modules() if isinstance(module, Linear | QuantizedLinear)]
     if wanted == ["all"]:
         return sorted(linear)
     by_end = {name.rpartition(".")[2]: name for name in linear}
@@ -60,9 +62,9 @@ def _keys(layer: nn.Module, wanted: list[str]) -> list[str]:
     return sorted({name for name in found.values() if name})
 
 
-def trained(model: nn.Module) -> dict[str, mx.array]:
+def trained(model: Module) -> dict[str, mx.array]:
     """The weights that are trained, by name, in the order of their names."""
-    return dict(sorted(tree_flatten(model.trainable_parameters())))
+    return dict(sorted(dict(tree_flatten(model.trainable_parameters())).items()))
 
 
 def shards(weights: Mapping[str, mx.array], workers: int) -> list[list[str]]:
@@ -86,6 +88,18 @@ def save(path: Path, arrays: Mapping[str, mx.array]) -> None:
         raise OSError(f"{path}: {error}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def load(path: Path) -> dict[str, mx.array]:
+    """The arrays of a safetensors file, read whole. Raises OSError, ValueError."""
+    try:
+        found = mx.load(str(path))
+        mx.eval(found)
+    except RuntimeError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path.name}: not a file of named arrays")
+    return found
 
 
 def _complete(path: Path, arrays: Mapping[str, mx.array]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from harness.files import write_text
-from training.adapters import WEIGHTS, save
+from training.adapters import WEIGHTS, load, save
 from training.team import Team
 
 STATE = "state.json"
@@ -87,13 +87,12 @@ def newest(folder: Path, names: set[str]) -> tuple[State, dict[str, mx.array], d
     for path in reversed(checkpoints(folder)):
         try:
             state = _state(path / STATE)
-            weights = mx.load(str(path / WEIGHTS))
+            weights = load(path / WEIGHTS)
             optimizer: dict[str, mx.array] = {}
             for part in sorted(path.glob("optimizer-*.safetensors")):
-                optimizer |= mx.load(str(part))
+                optimizer |= load(part)
             if set(weights) != names or {name.rpartition(".")[0] for name in optimizer} - {""} != names:
                 raise ValueError("its weights are not those that the recipe trains")
-            mx.eval(list(weights.values()), list(optimizer.values()))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             said.append(f"{path.name} cannot be read ({str(error).splitlines()[0]}); an older one is taken")
             continue

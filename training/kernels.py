@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
+from mlx.nn.layers.base import Module
 
 LOG2E = 1.4426950408889634
 # Added and taken away again, it rounds a float32 to an integer, which then stands in its lowest bits.
@@ -34,6 +34,11 @@ def exp2(x: mx.array) -> mx.array:
     return mx.view(mx.view(power, mx.int32) + mx.left_shift(mx.view(shifted, mx.int32), 23), mx.float32)
 
 
+def _call(function: Any, *arguments: mx.array) -> Any:
+    # A custom_function is called like the function that it was made of; mlx's stubs do not say so.
+    return function(*arguments)
+
+
 @mx.custom_function
 def _swiglu(gate: mx.array, x: mx.array) -> tuple[mx.array, mx.array]:
     sigmoid = 1 / (1 + exp2(mx.clip(gate * -LOG2E, _LEAST, -_LEAST)))
@@ -49,7 +54,8 @@ def _swiglu_vjp(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, 
 
 def swiglu(gate: mx.array, x: mx.array) -> mx.array:
     """silu(gate) * x."""
-    return _swiglu(gate, x)[0]  # type: ignore[no-any-return]
+    product: mx.array = _call(_swiglu, gate, x)[0]
+    return product
 
 
 @mx.custom_function
@@ -78,7 +84,7 @@ def attention(queries: mx.array, keys: mx.array, values: mx.array, cache: Any = 
     above = mx.triu(mx.full((length, length), -1e9 if mask else 0.0), 1)
     grouped = (queries * (scale * LOG2E)).reshape(batch, groups, heads // groups * length, width)
     scores = (grouped @ keys.swapaxes(-1, -2)).reshape(batch, heads, length, length)
-    shares = _softmax2(scores, above).reshape(batch, groups, heads // groups * length, length)
+    shares: mx.array = _call(_softmax2, scores, above).reshape(batch, groups, heads // groups * length, length)
     return (shares @ values).reshape(batch, heads, length, width)
 
 
@@ -118,10 +124,11 @@ def cross_entropy(hidden: mx.array, head: mx.array, targets: mx.array, weights: 
 
     Shapes: hidden (N, D), head (V, D), targets (N,) of integers, weights (N,), which get no gradient.
     """
-    return _cross_entropy(hidden, head, targets, weights)[0]  # type: ignore[no-any-return]
+    loss: mx.array = _call(_cross_entropy, hidden, head, targets, weights)[0]
+    return loss
 
 
-def install(model: nn.Module) -> None:
+def install(model: Module) -> None:
     """Give a model of mlx-lm these operations, where its module uses them by the names that mlx-lm has for them."""
     module = sys.modules[type(model).__module__]
     for name, own in (("swiglu", swiglu), ("scaled_dot_product_attention", attention)):

@@ -11,6 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
+from mlx.nn.layers.base import Module
 from mlx.utils import tree_unflatten
 
 from training import kernels
@@ -22,12 +23,12 @@ from training.team import Team
 Arrays = dict[str, mx.array]
 
 
-def head(model: nn.Module) -> mx.array:
+def head(model: Module) -> mx.array:
     """The output matrix of a model of mlx-lm, shape (vocabulary, hidden)."""
     return model.lm_head.weight if "lm_head" in model else model.model.embed_tokens.weight  # type: ignore[no-any-return]
 
 
-def summed_loss(model: nn.Module, *, cpu: bool) -> Callable[..., mx.array]:
+def summed_loss(model: Module, *, cpu: bool) -> Callable[..., mx.array]:
     """f(ids, positions, targets, weights) -> weighted sum of cross-entropy over the positions; shapes as in batches.Micro.
 
     Only supervised positions get logits: they are a fifth of a small model's work.
@@ -62,7 +63,7 @@ class Stepper:
     Master weights are float32; on a GPU the model computes in bfloat16.
     """
 
-    def __init__(self, model: nn.Module, train: Train, team: Team, *, cpu: bool) -> None:
+    def __init__(self, model: Module, train: Train, team: Team, *, cpu: bool) -> None:
         self.model, self.train, self.team, self.cpu = model, train, team, cpu
         self.names = list(trained(model))
         self.weights = {name: weight.astype(mx.float32) for name, weight in trained(model).items()}
@@ -97,7 +98,7 @@ class Stepper:
             value, found = self._gradients(self.weights, *_arrays(micros[number], total))
             gradients = {name: gradients[name] + gradient for name, gradient in found.items()} if gradients else found
             mx.eval(value, gradients)
-            loss += value.item()
+            loss += float(value)
         gradients = self._reduced(gradients)
         square = sum(mx.square(gradient).sum() for gradient in gradients.values()) if gradients else mx.array(0.0)
         parts = self.team.exchange((loss, float(square)))
@@ -138,7 +139,7 @@ class Stepper:
         loss = count = 0.0
         for number in range(self.team.rank, len(micros), self.team.size):
             micro = micros[number]
-            loss += self._loss(self.weights, *_arrays(micro, 1.0, flat=True)).item()
+            loss += float(self._loss(self.weights, *_arrays(micro, 1.0, flat=True)))
             count += float((micro.weights > 0).sum())
         parts = self.team.exchange((loss, count))
         return sum(part[0] for part in parts) / max(1.0, sum(part[1] for part in parts))
@@ -159,7 +160,7 @@ class Stepper:
             for key in self.optimizer.state[name]:
                 self.optimizer.state[name][key] = optimizer[f"{name}.{key}"]
 
-    def settle(self) -> nn.Module:
+    def settle(self) -> Module:
         """The model with the trained weights in place, to use or to save."""
         self.model.update(tree_unflatten([(name, weight.astype(self._types[name])) for name, weight in self.weights.items()]))
         mx.eval(self.model.parameters())

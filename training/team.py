@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +110,7 @@ def gather(size: int, numbers: int, run: Callable[[Team], int]) -> int:
         if pid == 0:
             for other in (ours, *links):
                 other.close()
-            _exit(lambda team=Team(rank, size, [theirs], shared): run(team))
+            _exit(run, Team(rank, size, [theirs], shared))
         theirs.close()
         links.append(ours)
         pids.append(pid)
@@ -123,11 +123,11 @@ def gather(size: int, numbers: int, run: Callable[[Team], int]) -> int:
             os.waitpid(pid, 0)
 
 
-def _exit(run: Callable[[], Any]) -> None:
+def _exit(run: Callable[[Team], int], team: Team) -> None:
     """The end of a forked worker: its parent says what happened, so it goes without a word, and without at-exit hooks."""
     code = 1
     try:
-        code = run()
+        code = run(team)
     except (WorkerLost, BrokenPipeError, KeyboardInterrupt):
         pass
     finally:
