@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MODEL_LAYER = "application/vnd.ollama.image.model"
 REGISTRY = "registry.ollama.ai"
 # Of the converter: another number makes directories again that an older one left.
-VERSION = 1
+VERSION = 2
 
 
 class BaseError(ValueError):
@@ -69,11 +69,12 @@ def prepare(base: str, runs: Path) -> Base:
         from training.convert import convert
         from training.tokenizer import read_chat
 
+        found = read_chat(source)
         config = convert(source, folder)
-        chat = read_chat(source)
-        write_text(folder / "tokenizer.json", chat.tokenizer.to_str())
+        write_text(folder / "tokenizer.json", found.tokenizer.to_str())
         write_text(folder / "tokenizer_config.json", json.dumps(
-            {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": chat.template, "bos_token": chat.bos, "eos_token": chat.eos},
+            {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": found.template, "bos_token": found.bos, "eos_token": found.eos,
+             "add_bos_token": found.add_bos, "add_prefix_space": found.space_prefix},
             ensure_ascii=False, indent=1))
         # Written last: a directory with it is complete.
         write_text(folder / "manifest.json", json.dumps(
@@ -156,4 +157,4 @@ def chat(folder: Path) -> Chat:
     if not isinstance(template, str):
         raise BaseError(f"base '{folder}': no chat template; a chat model is needed")
     bos, eos = (one.get("content", "") if isinstance(one, dict) else one or "" for one in (config.get("bos_token"), config.get("eos_token")))
-    return Chat(tokenizer, template, bos, eos)
+    return Chat(tokenizer, template, bos, eos, add_bos=bool(bos and config.get("add_bos_token")), space_prefix=bool(config.get("add_prefix_space")))

@@ -7,7 +7,6 @@ batch that it would have seen.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,15 +85,11 @@ def _constant(name: str) -> float:
 
 
 def _tokens(messages: Sequence[dict[str, str]], chat: Chat, weights: Weights, where: str) -> Tokens:
-    ids, before = chat.row(messages)
+    ids, before, reply, starts = chat.parsed(messages)
     if before >= len(ids):
         raise RowError(f"{where}: nothing is supervised: the chat template writes no reply")
-    completion = chat.tokenizer.decode(ids[before:], skip_special_tokens=False)
-    again = chat.tokenizer.encode(completion, add_special_tokens=False)
     values = np.zeros(len(ids), dtype=np.float32)
-    # Where decoding is no exact inverse the roles are not known by position, and every token counts as an answer's.
-    roles = _roles(completion, [start for start, _ in again.offsets], weights) if again.ids == ids[before:] else [weights.answer] * (len(ids) - before)
-    values[before:] = roles
+    values[before:] = _roles(reply, starts, weights)
     return Tokens(np.array(ids, dtype=np.int32), values)
 
 
@@ -109,7 +104,7 @@ def _roles(text: str, starts: Sequence[int], weights: Weights) -> list[float]:
 
 
 def bucket(tokens: int) -> int:
-    """The padded length of a row: few lengths are few compiled steps, and at most a sixteenth of a long row is padding."""
+    """The padded length of a row: few lengths are few compiled steps, many are little padding."""
     step = 8 if tokens <= 128 else 16 if tokens <= 256 else 32
     return -(-tokens // step) * step
 
@@ -157,26 +152,14 @@ class Batches:
         return micro_batch(rows, length, max(1, self.micro_tokens // length))
 
     def _order(self, epoch: int) -> list[list[int]]:
-        """Row numbers of each micro-batch of an epoch: full ones of one bucket, then what is left over, longest first."""
+        """Row numbers of each micro-batch of an epoch: drawn, laid by length, cut, and the pieces drawn again."""
         rng = np.random.default_rng([self.seed, epoch])
-        by_length: dict[int, list[int]] = defaultdict(list)
-        for member in rng.permutation(len(self.rows)):
-            by_length[bucket(len(self.rows[member].ids))].append(int(member))
-        made, rest = [], list[int]()
-        for length, members in sorted(by_length.items(), reverse=True):
-            members = rest + members
-            size = max(1, self.micro_tokens // length)
-            # Rows of a longer bucket that filled no micro-batch keep their length: it is that of the whole micro-batch.
-            if rest and bucket(len(self.rows[rest[0]].ids)) > length:
-                size = max(1, self.micro_tokens // bucket(len(self.rows[rest[0]].ids)))
-                made.append(members[:size])
-                members = members[size:]
-                size = max(1, self.micro_tokens // length)
-            cut = len(members) // size * size
-            made += [members[at:at + size] for at in range(0, cut, size)]
-            rest = members[cut:]
-        if rest:
-            made.append(rest)
+        drawn = sorted((int(member) for member in rng.permutation(len(self.rows))), key=lambda member: -bucket(len(self.rows[member].ids)))
+        made = []
+        while drawn:
+            size = max(1, self.micro_tokens // bucket(len(self.rows[drawn[0]].ids)))
+            made.append(drawn[:size])
+            drawn = drawn[size:]
         return [made[number] for number in rng.permutation(len(made))]
 
 

@@ -79,24 +79,34 @@ class Chat:
 
         The rest is what training is supervised on. Raises TokenizerError where the template rewrites what came before.
         """
+        ids, before, _, _ = self.parsed(messages)
+        return ids, before
+
+    def parsed(self, messages: Sequence[Message]) -> tuple[list[int], int, str, list[int]]:
+        """As `row`, and the supervised text with the place in it where each supervised token starts."""
         prompt, whole = self.render(messages[:-1], generate=True), self.render(messages)
         if not whole.startswith(prompt):
             raise TokenizerError("the chat template rewrites earlier turns: a prompt is no prefix of its row")
-        before, ids = self._ids(prompt), self._ids(whole)
-        if ids[:len(before)] != before:
-            # A token of the whole text lies over the border, and the server stops there: the reply is a text of its own.
-            ids = before + self._following(whole[len(prompt):])
-        return ids, len(before)
+        reply = whole[len(prompt):]
+        (before, _), (ids, starts) = self._encoded(prompt), self._encoded(whole)
+        if ids[:len(before)] == before:
+            return ids, len(before), reply, [start - len(prompt) for start in starts[len(before):]]
+        # A token of the whole text lies over the border, and the server stops there: the reply is a text of its own.
+        following, places = self._following(reply)
+        return before + following, len(before), reply, places
 
-    def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+    def _encoded(self, text: str) -> tuple[list[int], list[int]]:
+        found = self.tokenizer.encode(text, add_special_tokens=False)
+        return list(found.ids), [start for start, _ in found.offsets]
 
-    def _following(self, text: str) -> list[int]:
-        """Ids of a text that follows other text, which is why no space is put before it."""
+    def _following(self, text: str) -> tuple[list[int], list[int]]:
+        """Ids and places of a text that follows other text, which is why no space is put before it."""
         if not self.space_prefix:
-            return self._ids(text)
+            return self._encoded(text)
         # A line break is bytes in these vocabularies, and merges with nothing.
-        return self._ids("\n" + text)[len(self._ids("\n")):]
+        ids, starts = self._encoded("\n" + text)
+        first = len(self._encoded("\n")[0])
+        return ids[first:], [start - 1 for start in starts[first:]]
 
 
 @cache

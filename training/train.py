@@ -98,7 +98,7 @@ def train(recipe: Recipe, runs: Path, *, report_to: str = "") -> dict[str, Any]:
     rows = rows_of(recipe, base, runs)
     folder = runs / recipe.name / candidate(recipe, base, rows)
     folder.mkdir(parents=True, exist_ok=True)
-    if manifest := _read(folder / MANIFEST):
+    if (manifest := _read(folder / MANIFEST)) and not _may_go_on(manifest, recipe):
         print(f"trained already: {folder / MANIFEST}")
         return manifest
     where = device()
@@ -110,6 +110,12 @@ def train(recipe: Recipe, runs: Path, *, report_to: str = "") -> dict[str, Any]:
         with Watch(folder, recipe, report_to=report_to) as watch:
             _child(folder, request, watch)
         return _finish(folder, recipe, base, rows)
+
+
+def _may_go_on(manifest: dict[str, Any], recipe: Recipe) -> bool:
+    """Whether what ended a training is allowed more of now."""
+    budget = {"time": recipe.train.minutes * 60 > manifest.get("seconds", 0), "memory": recipe.train.memory > manifest.get("memory", 0)}
+    return budget.get(str(manifest.get("stop")), False)
 
 
 def _cores() -> int:
@@ -169,9 +175,7 @@ def _finish(folder: Path, recipe: Recipe, base: Base, rows: Path) -> dict[str, A
     plot(folder / METRICS, folder / "loss.png", recipe.name)
     manifest = {"recipe": asdict(recipe), "candidate": folder.name, "base": {"name": base.name, "sha256": base.sha256},
                 "dataset": _read(rows / MANIFEST).get("digest"), "adapter": _sha256(folder / "adapters.safetensors"), **result}
-    # A training that its time or memory ended goes on when it is given more; the others are complete.
-    if result["stop"] in ("done", "early", "nan"):
-        write_text(folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
+    write_text(folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
     return manifest
 
 

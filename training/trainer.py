@@ -136,7 +136,7 @@ class Trainer:
             state = self.state
             stepper.restore(weights, optimizer)
             self._log({"resumed": state.iteration, "lines": said})
-        self._truncate(state.iteration)
+        self._truncate(state.iteration if found else -1)
         self.started = time.perf_counter() - state.seconds
         if not found:
             self._evaluate()
@@ -188,6 +188,8 @@ class Trainer:
         loss = self.stepper.mean_loss(self.valid)
         if not state.iteration:
             state.first_loss = loss
+            if not math.isfinite(loss):
+                raise ArithmeticError(f"the base's own validation loss is {loss}: its weights are damaged, or it is no language model")
         state.seconds = time.perf_counter() - self.started
         problem = ""
         if better := loss < state.best - BETTER:
