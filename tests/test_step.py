@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -165,5 +166,5 @@ def test_the_learning_rate_rises_then_falls_as_a_cosine() -> None:
     train = Train(learning_rate=1.0, warmup=0.1, final=0.2)
     rates = [learning_rate(train, n, 100) for n in range(100)]
     assert rates[:10] == pytest.approx([n / 10 for n in range(1, 11)])
-    assert max(rates) == 1.0 and all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert max(rates) == 1.0 and all(a >= b for a, b in pairwise(rates[10:]))
     assert rates[55] == pytest.approx(0.6, abs=0.01) and rates[-1] == pytest.approx(0.2, abs=0.01)

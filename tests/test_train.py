@@ -149,7 +149,7 @@ def test_killed_at_any_step_it_ends_with_the_same_bytes(trained: tuple[Path, Pat
 def kill_when(path: Path, runs: Path, after: int) -> None:
     """Start the trainer as the stage does, and kill every process of it once step `after` is done."""
     folder = prepared(path, runs)
-    with started(folder, [sys.executable, "-m", "training.trainer", str(folder)]) as process:
+    with started([sys.executable, "-m", "training.trainer", str(folder)]) as process:
         try:
             assert process.stdout is not None
             assert any(json.loads(line).get("step") == after for line in process.stdout), f"the training ended before step {after}"
@@ -158,10 +158,10 @@ def kill_when(path: Path, runs: Path, after: int) -> None:
 
 
 @contextmanager
-def started(folder: Path, arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
+def started(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
     with tempfile.TemporaryDirectory() as links:
-        with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
-                              env={**os.environ, **blas.environment(Path(links))}) as process:
+        environment = {**os.environ, **blas.environment(Path(links))}
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True, env=environment) as process:
             yield process
 
 
@@ -206,7 +206,7 @@ def faulty(path: Path, runs: Path, fault: str) -> tuple[subprocess.CompletedProc
 
 def test_a_loss_that_is_no_number_ends_it_and_the_best_weights_stay(trained: tuple[Path, Path, str], tmp_path: Path) -> None:
     path, runs = again(trained, tmp_path)
-    done, folder = faulty(path, runs, "value = math.nan if seed == 7 else value")
+    _, folder = faulty(path, runs, "value = math.nan if seed == 7 else value")
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     assert result["stop"] == "nan" and result["iteration"] == 8 and result["best_iteration"] == 5
     assert (folder / "adapters.safetensors").read_bytes() == (folder / "best" / "adapters.safetensors").read_bytes()

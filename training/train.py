@@ -115,7 +115,7 @@ def train(recipe: Recipe, runs: Path, *, report_to: str = "") -> dict[str, Any]:
 def _may_go_on(manifest: dict[str, Any], recipe: Recipe) -> bool:
     """Whether what ended a training is allowed more of now."""
     budget = {"time": recipe.train.minutes * 60 > manifest.get("seconds", 0), "memory": recipe.train.memory > manifest.get("memory", 0)}
-    return budget.get(str(manifest.get("stop")), False)
+    return bool(budget.get(str(manifest.get("stop")), False))
 
 
 def _cores() -> int:
