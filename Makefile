@@ -5,8 +5,12 @@ RECIPE ?= jessy-v2
 ARGS ?=
 PYTHON ?= python3
 BIN := .venv/bin
+COMMA := ,
 
-.PHONY: eval test check data certify dataset venv
+# What mlx computes on here: Metal comes with it, CUDA and the CPU are extras of their own.
+TRAIN_ON := $(if $(filter Darwin,$(shell uname -s)),train,$(if $(shell command -v nvidia-smi),train$(COMMA)cuda,train$(COMMA)cpu))
+
+.PHONY: eval test check data certify dataset candidate venv
 
 eval: venv ## measure MODEL (default: the embedded base) and write its report
 	@if [ "$(MODEL)" = smollm2 ]; then $(BIN)/python -m harness fetch; fi
@@ -30,11 +34,18 @@ certify: .venv/dev ## whether the scorers deserve to gate, and whether reports/c
 dataset: .venv/dev ## the rows of RECIPE, with a page that shows them
 	$(BIN)/python -m training dataset $(RECIPE)
 
+candidate: .venv/train ## train RECIPE, or go on with it
+	$(BIN)/python -m training train $(RECIPE) $(ARGS)
+
 venv: .venv/eval ## what evaluating needs
 
 .venv/eval: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+.venv/train: .venv/eval
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(TRAIN_ON)]'
 	@touch $@
 
 .venv/dev: .venv/eval

@@ -310,6 +310,30 @@ def test_a_slow_blas_is_said(trained: tuple[Path, Path, str], tmp_path: Path) ->
     assert "does not load" in done.stdout or "does not load" in done.stderr or "warning: under" in done.stdout
 
 
+@pytest.mark.parametrize(("where", "says"), [("wandb", "wandb is not installed"), ("elsewhere", "choose from wandb, swanlab")])
+def test_reporting_elsewhere_needs_what_it_reports_to(where: str, says: str, trained: tuple[Path, Path, str], tmp_path: Path) -> None:
+    path, runs = again(trained, tmp_path)
+    done = subprocess.run([sys.executable, "-m", "training", "train", str(path), "--runs", str(runs), "--report-to", where],
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 4 and says in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_what_a_recipe_says_can_be_heard_before_it_is_exported(trained: tuple[Path, Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, runs, _ = trained
+    assert main(["ask", str(path), "naber", "selam", "--runs", str(runs)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("> naber\n") == said.count("> selam\n") == 1
+    other, other_runs = again(trained, tmp_path)
+    assert main(["ask", str(other), "naber", "--runs", str(other_runs)]) == 1
+    assert "python -m training train mine' makes it" in capsys.readouterr().err
+
+
+def test_a_reply_cannot_move_the_cursor() -> None:
+    from training.generate import plain
+
+    assert plain("İyi\n\x1b[2J\x07\u202eters") == "İyi\n\\x1b[2J\\x07\\u202eters"
+
+
 def test_rows_are_made_anew_when_the_recipe_asks_for_others(trained: tuple[Path, Path, str], tmp_path: Path, gguf: Path) -> None:
     from training.base import prepare
     from training.train import rows_of

@@ -33,12 +33,19 @@ def main(arguments: list[str] | None = None) -> int:
     train.add_argument("recipe", nargs="?", default="jessy-v2", help="a TOML file, or the name of one in training/recipes")
     train.add_argument("--runs", type=Path, default=Path("runs"), help="where the stages leave what they make")
     train.add_argument("--report-to", default="", help="wandb or swanlab, through mlx-lm's own callbacks; nothing is sent without it")
+    ask = stages.add_parser("ask", help="what a trained recipe says, before anything is exported")
+    ask.add_argument("recipe", help="a TOML file, or the name of one in training/recipes")
+    ask.add_argument("prompts", nargs="+", help="one user message each")
+    ask.add_argument("--runs", type=Path, default=Path("runs"), help="where the stages leave what they make")
+    ask.add_argument("--base", action="store_true", help="the base alone, without what was trained")
     given = parser.parse_args(arguments)
     try:
         if given.stage == "base":
             return ready(load_recipe(given.recipe), given.runs)
         if given.stage == "train":
             return trained(load_recipe(given.recipe), given.runs, given.report_to)
+        if given.stage == "ask":
+            return asked(load_recipe(given.recipe), given)
         entries = load_entries(given.data)
         return check(entries, given.data) if given.check else build(load_recipe(given.recipe), entries, given)
     except (DataError, RecipeError, FetchFailed, OSError, ValueError) as error:
@@ -69,6 +76,28 @@ def trained(recipe: Recipe, runs: Path, report_to: str) -> int:
           f"{made['tokens']} tokens in {made['seconds'] / 60:.1f} min, {made['memory']:.1f} GB at most")
     print(runs / recipe.name / made["candidate"])
     return 1 if made["stop"] == "nan" else 0
+
+
+def asked(recipe: Recipe, given: Any) -> int:
+    """Print the greedy reply to each prompt, thinking and answer. Returns 1 where nothing is trained yet."""
+    from training.base import prepare
+    from training.generate import GenerateError, plain, replies
+    from training.train import candidate, device, rows_of
+
+    base = prepare(recipe.base, given.runs)
+    folder = None if given.base else given.runs / recipe.name / candidate(recipe, base, rows_of(recipe, base, given.runs))
+    if folder and not (folder / "adapters.safetensors").is_file():
+        print(f"{folder} has no adapters.safetensors; 'python -m training train {recipe.name}' makes it", file=sys.stderr)
+        return 1
+    system = [{"role": "system", "content": recipe.dataset.system}] if recipe.dataset.system else []
+    try:
+        said = replies(base.directory, folder, [[*system, {"role": "user", "content": prompt}] for prompt in given.prompts], device=device())
+    except GenerateError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for prompt, reply in zip(given.prompts, said, strict=True):
+        print(f"> {prompt}\n{plain(reply)}\n")
+    return 0
 
 
 def check(entries: tuple[Entry, ...], data: Path | None) -> int:

@@ -41,6 +41,11 @@ def replies(base: Path, adapter: Path | None, dialogues: Sequence[Sequence[Messa
     return found
 
 
+def plain(text: str) -> str:
+    """A reply for a terminal: what would move the cursor or change a title is shown as an escape."""
+    return "".join(character if character.isprintable() or character == "\n" else ascii(character)[1:-1] for character in text)
+
+
 def main() -> None:
     """Read the request from standard input, print the replies as one JSON line."""
     asked = json.load(sys.stdin)

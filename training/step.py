@@ -67,7 +67,11 @@ class Stepper:
         self.model, self.train, self.team, self.cpu = model, train, team, cpu
         self.names = list(trained(model))
         self.weights = {name: weight.astype(mx.float32) for name, weight in trained(model).items()}
-        self._types = {name: weight.dtype for name, weight in trained(model).items()}
+        # Adapters stay in float32 everywhere, as in mlx-lm: they are small, and their sums are not.
+        computed = mx.bfloat16 if not cpu and train.method == "full" else mx.float32
+        self._types = dict.fromkeys(self.names, computed)
+        if not cpu:
+            model.set_dtype(mx.bfloat16)
         self.mine = shards(self.weights, team.size)[team.rank]
         team.lay_out({name: weight.shape for name, weight in self.weights.items()})
         self.optimizer = optim.AdamW(learning_rate=train.learning_rate, betas=[train.beta1, train.beta2],

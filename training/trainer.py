@@ -100,13 +100,12 @@ class Trainer:
         self.gflops = blas.gflops() if self.cpu else 0.0
         mx.random.seed(train.seed)
         model, _ = load_model(Path(request.base), lazy=False)
-        if not self.cpu and train.method != "full":
-            model.set_dtype(mx.bfloat16)
+        # A GPU computes in bfloat16, from float32 master weights; mlx's CPU has a fast product of float32 only.
+        model.set_dtype(mx.float32)
         self.config = make_trainable(model, train)
         if self.cpu:
             from training import kernels
 
-            model.set_dtype(mx.float32)
             kernels.install(model)
         model.train()
         self.stepper = Stepper(model, train, team, cpu=self.cpu)

@@ -23,7 +23,7 @@ class Watch:
         self.bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                             console=self.console, disable=not self.console.is_terminal)
         self.task = self.bar.add_task(recipe.name, total=None)
-        self.callback = _callback(report_to, recipe) if report_to else None
+        self.callback = _callback(report_to, folder) if report_to else None
 
     def __enter__(self) -> Watch:
         self.bar.start()
@@ -74,11 +74,14 @@ def _step(event: dict[str, Any]) -> str:
             f"{event['memory']:.1f} GB{gpu}  left {event['left'] / 60:.0f} min")
 
 
-def _callback(report_to: str, recipe: Recipe) -> Any:
+def _callback(report_to: str, folder: Path) -> Any:
     """mlx-lm's own reporting (wandb, swanlab), which sends to where its user has set it up to send."""
     from mlx_lm.tuner.callbacks import get_reporting_callbacks
 
-    return get_reporting_callbacks(report_to, project_name="jessy-evals", log_dir=recipe.name, config=None)
+    try:
+        return get_reporting_callbacks(report_to, project_name="jessy-evals", log_dir=str(folder), config=None)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"--report-to {report_to}: {error}") from None
 
 
 def plot(metrics: Path, out: Path, title: str) -> None:

@@ -1,0 +1,119 @@
+"""What different routes of training teach, against tokens and minutes: the evidence behind a recipe.
+
+    python benchmarks/routes.py RECIPE... [--runs runs/routes] [--out reports/training]
+
+Trains each recipe with the product, checkpoints kept, then asks every checkpoint the open half of the conversation
+prompts, greedily, and scores the replies as `pytest evals` does. Half of a case file is open so that it may drive such
+decisions; no row of the data set is near a prompt (`make data`). Leaves routes.json and routes.png. A route that is
+measured already is not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.cases import Case, load_cases
+from harness.engines import Reply, split_thinking
+from harness.files import write_text
+from harness.intents import conversation
+from harness.iterations import steps
+from training.base import prepare
+from training.generate import replies
+from training.recipe import Recipe, load_recipe
+from training.train import device, train
+
+LONGEST = 160
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("recipes", nargs="*", help="none: only draw what is measured")
+    options.add_argument("--runs", type=Path, default=Path("runs/routes"))
+    options.add_argument("--out", type=Path, default=Path("reports/training"))
+    options.add_argument("--minutes", type=float, default=60.0, help="of training, a route")
+    given = options.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    path = given.out / "routes.json"
+    known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for name in given.recipes:
+        recipe = load_recipe(name)
+        recipe = replace(recipe, train=replace(recipe.train, keep=1000, patience=0, minutes=given.minutes, memory=16.0))
+        made = train(recipe, given.runs)
+        folder = given.runs / recipe.name / made["candidate"]
+        known[f"{recipe.name} {made['candidate']}"] = measured(recipe, made, folder, given.runs, known.get(f"{recipe.name} {made['candidate']}"))
+        write_text(path, json.dumps(known, indent=1, ensure_ascii=False) + "\n")
+    table(known)
+    draw(known, given.out / "routes.png")
+
+
+def measured(recipe: Recipe, made: dict[str, Any], folder: Path, runs: Path, before: dict[str, Any] | None) -> dict[str, Any]:
+    """Accuracy of the base, of every checkpoint and of the best weights."""
+    points = {point["iteration"]: point for point in (before or {}).get("points", [])}
+    for place in [folder / "checkpoint-000000", *sorted(folder.glob("checkpoint-*"))]:
+        iteration = int(place.name.rpartition("-")[2])
+        if iteration in points:
+            continue
+        state = json.loads((place / "state.json").read_text(encoding="utf-8")) if iteration else {"tokens": 0, "seconds": 0.0}
+        if iteration:
+            write_text(place / "adapter_config.json", (folder / "adapter_config.json").read_text(encoding="utf-8"))
+        found = accuracy(recipe, runs, place if iteration else None)
+        points[iteration] = {"iteration": iteration, "tokens": state["tokens"], "minutes": round(state["seconds"] / 60, 2), **found}
+        print(f"{recipe.name} step {iteration}: {points[iteration]}", flush=True)
+    settings = {key: value for key, value in made["recipe"]["train"].items() if key not in ("keep", "minutes", "memory", "patience")}
+    return {"train": settings, "rows": made["recipe"]["dataset"]["rows"], "first_loss": made["first_loss"], "best_loss": made["best"],
+            "memory": round(made["memory"], 2), "points": [points[key] for key in sorted(points)]}
+
+
+def accuracy(recipe: Recipe, runs: Path, adapter: Path | None) -> dict[str, float]:
+    """Macro-mean over categories of accepted replies, share of replies with one iteration, over the open conversation prompts."""
+    cases = [case for case in load_cases("conversation", half="open") if case.prompt and not case.seen]
+    system = [{"role": "system", "content": recipe.dataset.system}] if recipe.dataset.system else []
+    said = replies(prepare(recipe.base, runs).directory, adapter, [[*system, {"role": "user", "content": case.prompt or ""}] for case in cases],
+                   max_tokens=LONGEST, device=device())
+    rows = [(case, *split_thinking(text)) for case, text in zip(cases, said, strict=True)]
+    by_category: dict[str, list[bool]] = defaultdict(list)
+    for case, thinking, text in rows:
+        by_category[case.category].append(passes(case, thinking, text))
+    shares = [sum(found) / len(found) for found in by_category.values()]
+    return {"accuracy": round(sum(shares) / len(shares), 4), "one_iteration": round(sum(len(steps(thinking)) == 1 for _, thinking, _ in rows) / len(rows), 4),
+            "prompts": len(rows)}
+
+
+def passes(case: Case, thinking: str, text: str) -> bool:
+    """As the Turkish criterion counts it."""
+    return conversation(case, Reply(text, thinking=thinking)).passed
+
+
+def table(known: dict[str, Any]) -> None:
+    """Every route's points."""
+    for name, route in known.items():
+        print(f"{name}: validation loss {route['first_loss']:.3f} -> {route['best_loss']:.3f}, {route['memory']} GB")
+        for point in route["points"]:
+            print(f"  {point['tokens'] / 1e3:6.0f} k tokens {point['minutes']:6.1f} min  accuracy {point['accuracy']:.3f}  one iteration {point['one_iteration']:.3f}")
+
+
+def draw(known: dict[str, Any], out: Path) -> None:
+    """Accuracy against tokens and against minutes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    for axes, key, label, scale in zip(figure.subplots(1, 2), ("tokens", "minutes"), ("thousand training tokens", "minutes on this machine"), (1e-3, 1.0),
+                                       strict=True):
+        for name, route in known.items():
+            axes.plot([point[key] * scale for point in route["points"]], [point["accuracy"] for point in route["points"]], "o-", markersize=3,
+                      label=name.rpartition(" ")[0])
+        axes.set(xlabel=label, ylabel="open conversation prompts answered", ylim=(0, 1))
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(fontsize=8)
+    figure.savefig(out, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
+    sys.stdout.flush()
