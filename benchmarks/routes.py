@@ -18,15 +18,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.cases import Case, load_cases
-from harness.engines import Reply, split_thinking
-from harness.files import write_text
-from harness.intents import conversation
-from harness.iterations import steps
-from training.base import prepare
-from training.generate import replies
-from training.recipe import Recipe, load_recipe
-from training.train import device, train
+# benchmarks/training.py has the name of the package, and this folder stands first on the path.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from harness.cases import Case, load_cases  # noqa: E402
+from harness.engines import Reply, split_thinking  # noqa: E402
+from harness.files import write_text  # noqa: E402
+from harness.intents import conversation  # noqa: E402
+from harness.iterations import steps  # noqa: E402
+from training.base import prepare  # noqa: E402
+from training.generate import replies  # noqa: E402
+from training.recipe import Recipe, load_recipe  # noqa: E402
+from training.train import device, train  # noqa: E402
 
 LONGEST = 160
 

@@ -18,11 +18,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from training import blas
-from training.base import prepare
-from training.train import device
-
 ROOT = Path(__file__).resolve().parent.parent
+# This file has the name of the package that it measures, and its own folder stands first on the path.
+sys.path[0] = str(ROOT)
+
+from training import blas  # noqa: E402
+from training.base import prepare  # noqa: E402
+from training.train import device  # noqa: E402
+
 TORCH, PEFT = "torch==2.13.0", "peft"
 METHODS = ("lora", "full")
 

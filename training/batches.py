@@ -149,7 +149,11 @@ class Batches:
     def _micro(self, members: Sequence[int]) -> Micro:
         rows = [self.rows[member] for member in members]
         length = max(bucket(len(row.ids)) for row in rows)
-        return micro_batch(rows, length, max(1, self.micro_tokens // length))
+        return micro_batch(rows, length, self._size(length))
+
+    def _size(self, length: int) -> int:
+        # The nearest number and not the one below: workers wait for each other, so micro-batches are better of one size.
+        return max(1, round(self.micro_tokens / length))
 
     def _order(self, epoch: int) -> list[list[int]]:
         """Row numbers of each micro-batch of an epoch: drawn, laid by length, cut, and the pieces drawn again."""
@@ -157,7 +161,7 @@ class Batches:
         drawn = sorted((int(member) for member in rng.permutation(len(self.rows))), key=lambda member: -bucket(len(self.rows[member].ids)))
         made = []
         while drawn:
-            size = max(1, self.micro_tokens // bucket(len(self.rows[drawn[0]].ids)))
+            size = self._size(bucket(len(self.rows[drawn[0]].ids)))
             made.append(drawn[:size])
             drawn = drawn[size:]
         return [made[number] for number in rng.permutation(len(made))]

@@ -57,7 +57,7 @@ class Train:
     `method` is lora, dora or full; `modules` are the linear layers that get an adapter ("all": every one), `rank` and
     `alpha` its size and scale (alpha / rank), `dropout` its input's. `layers` is how many of the upper layers are
     trained, 0 all; `embeddings` whether full fine-tuning trains them too. A step sees about `step_tokens` tokens in
-    micro-batches of at most `micro_tokens`, padding counted; `epochs` is how often it sees every row. The learning
+    micro-batches of about `micro_tokens`, padding counted; `epochs` is how often it sees every row. The learning
     rate rises over the share `warmup` of the steps, then falls as a cosine to `final` of itself. `clip` is the
     largest norm of a gradient, 0 none. Every `evaluate_every` steps the loss of `valid_rows` held-back rows is
     measured; `patience` steps without a better one end the training, 0 never. `minutes` and `memory` (GB) end it too.
