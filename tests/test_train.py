@@ -184,7 +184,7 @@ def prepared(path: Path, runs: Path) -> Path:
 
 def test_a_checkpoint_that_cannot_be_read_is_said_and_the_one_before_is_taken(trained: tuple[Path, Path, str], tmp_path: Path) -> None:
     path, runs = again(trained, tmp_path)
-    kill_when(path, runs, 13)
+    kill_when(path, runs, 11)
     folder = left(path, runs)
     newest = sorted(folder.glob("checkpoint-*"))[-1]
     assert newest.name == "checkpoint-000010"

@@ -11,6 +11,7 @@ from training.entries import CATEGORIES
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 METHODS = ("lora", "dora", "full")
+PRODUCTS = ("float32", "bfloat16")
 Section = TypeVar("Section")
 
 
@@ -61,7 +62,9 @@ class Train:
     rate rises over the share `warmup` of the steps, then falls as a cosine to `final` of itself. `clip` is the
     largest norm of a gradient, 0 none. Every `evaluate_every` steps the loss of `valid_rows` held-back rows is
     measured; `patience` steps without a better one end the training, 0 never. `minutes` and `memory` (GB) end it too.
-    `workers` is the number of processes that share a step, 0 one for each core, one on a GPU.
+    `workers` is the number of processes that share a step, 0 one for each core, one on a GPU. `products` is what a CPU
+    rounds the factors of large matrix products to: float32 leaves them alone, bfloat16 is as a GPU has it, where the
+    CPU can (AVX512-BF16) and gcc is there; sums are float32 either way.
     """
 
     method: str = "lora"
@@ -90,6 +93,7 @@ class Train:
     minutes: float = 60.0
     memory: float = 10.0
     workers: int = 0
+    products: str = "float32"
     seed: int = 0
 
 
@@ -160,6 +164,8 @@ def _check_dataset(dataset: Dataset, path: Path) -> None:
 def _check_train(train: Train, path: Path) -> None:
     if train.method not in METHODS:
         raise RecipeError(f"{path}: 'train.method' is {train.method!r}; allowed are {', '.join(METHODS)}")
+    if train.products not in PRODUCTS:
+        raise RecipeError(f"{path}: 'train.products' is {train.products!r}; allowed are {', '.join(PRODUCTS)}")
     if not train.modules or not all(isinstance(name, str) and name for name in train.modules):
         raise RecipeError(f"{path}: 'train.modules' is {train.modules!r}; names of linear layers are needed, or [\"all\"]")
     if train.step_tokens < train.micro_tokens:

@@ -73,13 +73,11 @@ class Team:
         """Show one gradient to the others."""
         np.copyto(self._view(self.rank, name), value)
 
-    def summed(self, name: str, mine: Floats) -> Floats:
-        """The sum of everybody's gradient, in the order of the ranks, so that it is the same bits every time."""
-        parts = [mine if rank == self.rank else self._view(rank, name) for rank in range(self.size)]
-        total = parts[0] + parts[1]
-        for part in parts[2:]:
-            total += part
-        return total
+    def add_others(self, name: str, mine: Floats) -> None:
+        """Add the others' gradients to this worker's own, in place and in the order of their ranks: the same bits every time."""
+        for rank in range(self.size):
+            if rank != self.rank:
+                mine += self._view(rank, name)
 
     def put_weight(self, name: str, value: Floats) -> None:
         """Show one new weight to the others."""

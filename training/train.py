@@ -108,7 +108,7 @@ def train(recipe: Recipe, runs: Path, *, report_to: str = "") -> dict[str, Any]:
         write_text(folder / REQUEST, json.dumps(asdict(request), indent=1))
         (folder / RESULT).unlink(missing_ok=True)
         with Watch(folder, recipe, report_to=report_to) as watch:
-            _child(folder, request, watch)
+            _child(folder, request, recipe, watch)
         return _finish(folder, recipe, base, rows)
 
 
@@ -135,11 +135,11 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _child(folder: Path, request: Request, watch: Any) -> None:
+def _child(folder: Path, request: Request, recipe: Recipe, watch: Any) -> None:
     """Run the trainer and hand on what it says. Raises TrainError with its own line when it ends without a result."""
     problem = ""
     with tempfile.TemporaryDirectory(prefix="jessy-blas-") as links:
-        environment = {**os.environ, **(blas.environment(Path(links)) if request.device == "cpu" else {})}
+        environment = {**os.environ, **(blas.environment(Path(links), recipe.train.products) if request.device == "cpu" else {})}
         process = subprocess.Popen([sys.executable, "-m", "training.trainer", str(folder)], env=environment, stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace")
         assert process.stdout is not None and process.stderr is not None

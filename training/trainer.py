@@ -121,7 +121,7 @@ class Trainer:
         self.gflops = sum(team.exchange(self.gflops))
         if team.rank == 0:
             _say({"start": {"blas": loaded, "gflops": self.gflops, "device": request.device, "workers": team.size,
-                            "iterations": self.iterations, "trained": trained, "rows": len(rows[0])}})
+                            "iterations": self.iterations, "trained": trained, "rows": len(rows[0]), "products": train.products}})
 
     def run(self) -> dict[str, Any]:
         """Train until a reason to stop, and leave the best weights as the adapter."""

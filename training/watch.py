@@ -63,6 +63,8 @@ def _start(start: dict[str, Any], folder: Path) -> list[str]:
             f"{start['workers']} x {start['device']}"]
     if start["device"] == "cpu":
         said.append(f"{start['gflops']:.0f} GFLOP/s with {start['blas'] or 'the BLAS of mlx'}")
+        if start["products"] == "bfloat16" and "gemm" not in start["blas"]:
+            said.append("products = \"bfloat16\" needs a CPU with AVX512-BF16, and gcc; they are computed in float32")
         if start["gflops"] < SLOW:
             said.append(f"warning: under {SLOW:.0f} GFLOP/s training takes days; 'pip install {PACKAGE}' brings a fast BLAS, JESSY_BLAS names one")
     return said
