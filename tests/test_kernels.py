@@ -1,6 +1,11 @@
 """The kernels for mlx's CPU: the same values and the same gradients as mlx's own operations, where numbers are hard too."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -9,7 +14,8 @@ import numpy as np
 import pytest
 from mlx.nn.layers.activations import silu
 
-from training import kernels
+from tests.tiny_training import base, left, recipe, train
+from training import blas, kernels, watch
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +90,65 @@ def test_a_weight_of_zero_takes_a_position_out() -> None:
     hidden, head, targets = draw(4, 8), draw(30, 8, seed=1), mx.array([1, 2, 3, 4])
     loss = mx.grad(lambda hidden: kernels.cross_entropy(hidden, head, targets, mx.array([1.0, 0.0, 1.0, 0.0])))(hidden)
     assert not mx.any(loss[1::2]) and mx.all(mx.abs(loss[0::2]).sum(-1) > 0)
+
+
+PRODUCTS = """
+import ctypes, json, sys
+import numpy as np
+library = ctypes.CDLL(sys.argv[1])
+draw, pointer, worst = np.random.default_rng(0), ctypes.c_void_p, 0.0
+for m, n, k in json.loads(sys.argv[2]):
+    for ta in (False, True):
+        for tb in (False, True):
+            for alpha, beta in ((1.0, 0.0), (0.5, 2.0)):
+                a = draw.standard_normal((k, m) if ta else (m, k)).astype(np.float32)
+                b = draw.standard_normal((n, k) if tb else (k, n)).astype(np.float32)
+                c = np.full((m, n), np.nan, np.float32) if beta == 0 else draw.standard_normal((m, n)).astype(np.float32)
+                exact = alpha * ((a.T if ta else a).astype(np.float64) @ (b.T if tb else b)) + (beta * c if beta else 0)
+                library.cblas_sgemm(101, 112 if ta else 111, 112 if tb else 111, m, n, k, ctypes.c_float(alpha), a.ctypes.data_as(pointer), a.shape[1],
+                                    b.ctypes.data_as(pointer), b.shape[1], ctypes.c_float(beta), c.ctypes.data_as(pointer), n)
+                worst = max(worst, float(np.abs(c - exact).max() / k ** 0.5))
+print(json.dumps(worst))
+"""
+
+
+def products(shapes: list[tuple[int, int, int]], folder: Path) -> float:
+    """The largest error of any product of these shapes, plain and transposed, scaled and added, in units of the root of its depth."""
+    environment = {**os.environ, **blas.environment(folder, "bfloat16")}
+    done = subprocess.run([sys.executable, "-c", PRODUCTS, environment["JESSY_GEMM"], json.dumps(shapes)], env=environment, capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout)
+
+
+needs_bfloat16 = pytest.mark.skipif(sys.platform != "linux" or not blas.has_bfloat16(), reason="this CPU has no AVX512-BF16, or there is no gcc")
+
+
+@needs_bfloat16
+def test_products_in_bfloat16_are_as_exact_as_bfloat16_is(tmp_path: Path) -> None:
+    error = products([(17, 129, 577), (64, 48, 512), (103, 100, 104), (96, 192, 1537), (16, 2048, 33), (512, 576, 96)], tmp_path)
+    # Eight bits of each factor: an error of 1/512 at most of each of k products of unit size, and 1e-6 would be float32's.
+    assert 1e-4 < error < 2e-2
+
+
+@needs_bfloat16
+def test_small_products_stay_exact(tmp_path: Path) -> None:
+    assert products([(3, 5, 7), (15, 200, 600), (48, 31, 64), (64, 64, 31), (1, 1000, 2000)], tmp_path) < 1e-5
+
+
+@needs_bfloat16
+def test_a_model_trained_in_bfloat16_products_learns_as_well(tmp_path: Path) -> None:
+    losses = {}
+    for kind in ("float32", "bfloat16"):
+        path = recipe(tmp_path, base(tmp_path / "base"), name=kind, products=kind, method="full", workers=1, step_tokens=1024)
+        done = train(path, tmp_path / "runs")
+        assert done.returncode == 0 and ("libjessygemm" in done.stdout) == (kind == "bfloat16"), done.stdout
+        losses[kind] = json.loads((left(path, tmp_path / "runs") / "manifest.json").read_text(encoding="utf-8"))["best"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
+
+
+def test_without_the_cpu_for_it_float32_is_used_and_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blas, "has_bfloat16", lambda: False)
+    assert "JESSY_GEMM" not in blas.environment(tmp_path, "bfloat16")
+    start = {"device": "cpu", "gflops": 400.0, "blas": "libopenblas.so.0", "products": "bfloat16", "trained": 1, "rows": 1, "iterations": 1, "workers": 1}
+    assert any("needs a CPU with AVX512-BF16" in line for line in watch._start(start, tmp_path))

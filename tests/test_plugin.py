@@ -291,7 +291,7 @@ def test_a_run_that_lost_its_server_goes_on_when_it_is_back(evals: Evals, few_ca
 
 
 def test_ctrl_c_writes_what_there_is_and_the_next_run_goes_on(evals: Evals, few_cases: Path, tmp_path: Path) -> None:
-    with FakeOllama(always(GOOD), models=["jessy"], delay=0.3) as server:
+    with FakeOllama(always(GOOD), models=["jessy"], delay=0.8) as server:
         arguments = [TURKISH, "evals/test_latency.py", "-k", "turkish or simple", "--model", "jessy", "--host", server.host,
                      "--data", str(few_cases), "--reports", str(tmp_path / "reports")]
         process = subprocess.Popen([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments], cwd=ROOT,
