@@ -4,7 +4,8 @@
 
 SmolLM2-135M, every position supervised, AdamW: LoRA r=16 on q, k, v, o, and full fine-tuning. Contestants take turns, each
 in a process of its own on the whole machine; a ratio is of one round, and the median of the rounds is what counts.
-torch is installed on the first run into an environment of its own, .cache/torch. On a CUDA GPU both compute in bfloat16.
+Each is measured in float32 and with bfloat16 products (torch: autocast). torch is installed on the first run into an
+environment of its own, .cache/torch.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from training.train import device  # noqa: E402
 
 TORCH, PEFT = "torch==2.13.0", "peft"
 METHODS = ("lora", "full")
+# What the factors of matrix products are: ours by recipe, torch's by autocast. On a GPU both compute in bfloat16.
+KINDS = ("float32", "bfloat16")
 
 OURS = """
 import json, os, sys, time
@@ -176,41 +179,43 @@ def main() -> None:
              "seconds": given.seconds, "workers": cores if where == "cpu" else 1, "half": False}
     tokens = given.rows * given.length
     print(f"SmolLM2-135M, {given.rows} x {given.length} tokens, {where}, {cores} cores")
+    kinds = KINDS if where == "cpu" else KINDS[:1]
     for method in METHODS:
-        theirs: dict[str, list[float]] = {"torch": [], "torch, bfloat16 autocast": []}
-        ours, speed = [], 0.0
+        ours: dict[str, list[float]] = {kind: [] for kind in kinds}
+        theirs: dict[str, list[float]] = {kind: [] for kind in kinds}
+        speed = dict.fromkeys(kinds, 0.0)
         for number in range(given.rounds):
-            mine = contest(sys.executable, OURS, {**asked, "method": method}, fast=True)
-            ours.append(mine["seconds"])
-            speed = mine.get("gflops", 0.0)
-            for name in list(theirs)[:1 if where == "gpu" else 2]:
-                found = contest(python, THEIRS, {**asked, "method": method, "half": name != "torch"})
-                theirs[name].append(found["seconds"])
-            print(f"  {method} round {number + 1}: {tokens / ours[-1]:.0f} tok/s; " + "; ".join(
-                f"{name} {tokens / times[-1]:.0f} ({times[-1] / ours[-1]:.2f} x)" for name, times in theirs.items() if times), flush=True)
-        for name, times in theirs.items():
-            if times:
-                print(f"{method}: {statistics.median(a / b for a, b in zip(times, ours, strict=True)):.2f} x {name}")
+            for kind in kinds:
+                mine = contest(sys.executable, OURS, {**asked, "method": method}, products=kind)
+                ours[kind].append(mine["seconds"])
+                speed[kind] = mine["gflops"]
+                theirs[kind].append(contest(python, THEIRS, {**asked, "method": method, "half": kind == "bfloat16"})["seconds"])
+            print(f"  {method} round {number + 1}: " + "; ".join(
+                f"{kind} {tokens / ours[kind][-1]:.0f} tok/s, torch {tokens / theirs[kind][-1]:.0f} ({theirs[kind][-1] / ours[kind][-1]:.2f} x)"
+                for kind in kinds), flush=True)
+        for kind in kinds:
+            ratio = statistics.median(a / b for a, b in zip(theirs[kind], ours[kind], strict=True))
+            print(f"{method}, {kind}: {ratio:.2f} x torch" + (" under autocast" if kind == "bfloat16" else ""))
+            if where == "cpu":
+                explain(method, kind, tokens, statistics.median(ours[kind]), speed[kind])
         if not given.no_installed:
             slow = contest(sys.executable, INSTALLED, {**asked, "method": method})["seconds"]
-            print(f"{method}: {slow / statistics.median(ours):.0f} x mlx-lm as installed ({tokens / slow:.1f} tok/s)")
-        if where == "cpu":
-            explain(method, tokens, statistics.median(ours), speed)
+            print(f"{method}: {slow / statistics.median(ours[kinds[0]]):.0f} x mlx-lm as installed ({tokens / slow:.1f} tok/s)")
 
 
-def explain(method: str, tokens: int, seconds: float, gflops: float) -> None:
+def explain(method: str, kind: str, tokens: int, seconds: float, gflops: float) -> None:
     """How much of a step its matrix products are, at the speed measured in the same process."""
     linear, head = 106.2e6, 49152 * 576
     passes = 6 if method == "full" else 4
     work = passes * (linear + head) * tokens / 1e9
-    print(f"{method}: a step is {seconds:.2f} s; its {work:.0f} GFLOP of matrix products take {work / gflops:.2f} s at the measured {gflops:.0f} GFLOP/s, "
-          f"{work / gflops / seconds:.0%} of it: the largest part that is left")
+    print(f"{method}, {kind}: a step is {seconds:.2f} s; its {work:.0f} GFLOP of matrix products take {work / gflops:.2f} s at the measured {gflops:.0f} GFLOP/s, "
+          f"{work / gflops / seconds:.0%} of it")
 
 
-def contest(python: str, script: str, asked: dict[str, object], *, fast: bool = False) -> dict[str, float]:
-    """Run one contestant; `fast` with the environment that training gives its process."""
+def contest(python: str, script: str, asked: dict[str, object], *, products: str = "") -> dict[str, float]:
+    """Run one contestant; with `products`, in the environment that training gives its process."""
     with tempfile.TemporaryDirectory() as links:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), **(blas.environment(Path(links)) if fast and asked["device"] == "cpu" else {})}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **(blas.environment(Path(links), products) if products and asked["device"] == "cpu" else {})}
         done = subprocess.run([python, "-c", script, json.dumps(asked)], capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
     if done.returncode:
         raise SystemExit(f"a contestant failed: {done.stderr.strip().splitlines()[-1:]}")

@@ -51,8 +51,9 @@ def main(folder: Path) -> int:
     request = Request(**json.loads((folder / REQUEST).read_text(encoding="utf-8")))
     loaded = blas.preload() if request.device == "cpu" else ""
     size = request.workers
-    # Twice the base: adapters of a high rank can be more than what they adapt, and untouched pages cost nothing.
-    numbers = 2 * sum(path.stat().st_size for path in Path(request.base).glob("model*.safetensors")) // 2
+    # As many numbers as the base has bytes, two times its weights and more: adapters of a high rank can be larger than
+    # what they adapt, and pages that nobody touches cost nothing.
+    numbers = sum(path.stat().st_size for path in Path(request.base).glob("model*.safetensors"))
     return gather(size, numbers, lambda team: _run(folder, request, team, loaded))
 
 
