@@ -9,19 +9,22 @@ import json
 import math
 import os
 import platform
-import resource
 import shutil
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.files import write_text
 from training import blas
-from training.recipe import Recipe
+from training.base import chat
+from training.gauges import Window, gpu_use, resident
+from training.recipe import Recipe, from_dict
 from training.team import Team, WorkerLost, gather
+
+if TYPE_CHECKING:
+    from training.step import Stepper
 
 RESULT, METRICS, REQUEST = "result.json", "metrics.jsonl", "request.json"
 REPORT_EVERY = 10
@@ -41,8 +44,6 @@ class Request:
 
     def settings(self) -> Recipe:
         """The recipe again."""
-        from training.recipe import from_dict
-
         return from_dict(self.recipe)
 
 
@@ -82,103 +83,120 @@ class Trainer:
     """One training, from its request or from its last checkpoint to its result."""
 
     def __init__(self, folder: Path, request: Request, team: Team, loaded: str) -> None:
+        from training import checkpoint
+        from training.batches import Batches, every, read_rows
+
+        self.folder, self.team, self.recipe = folder, team, request.settings()
+        self.train = train = self.recipe.train
+        self.cpu = request.device == "cpu"
+        self.state, self.window, self.started = checkpoint.State(), Window(), time.perf_counter()
+        self.config, self.stepper = self._model(Path(request.base))
+        talk = chat(Path(request.base))
+        rows, held = (read_rows(Path(request.rows) / f"{half}.jsonl", talk, train.weights, self.recipe.dataset.max_tokens)
+                      for half in ("train", "valid"))
+        self.batches = Batches(rows, step_tokens=train.step_tokens, micro_tokens=train.micro_tokens, seed=train.seed)
+        # The first ones, as they come: the data set's order was drawn with its seed.
+        self.valid = list(every(held[:train.valid_rows], train.micro_tokens))
+        self.iterations = max(1, round(train.epochs * self.batches.per_epoch))
+        # Together, as they will work: a core's own speed says little where another is busy.
+        self.gflops = sum(team.exchange(blas.gflops() if self.cpu else 0.0))
+        if team.rank == 0:
+            trained = sum(weight.size for weight in self.stepper.weights.values())
+            _say({"start": {"blas": loaded, "gflops": self.gflops, "device": request.device, "workers": team.size, "products": train.products,
+                            "iterations": self.iterations, "trained": trained, "rows": len(rows)}})
+
+    def _model(self, base: Path) -> tuple[dict[str, Any], Stepper]:
+        """The base with what the recipe trains of it: (adapter_config.json, the step on it)."""
         import mlx.core as mx
         from mlx_lm.utils import load_model
 
+        from training import kernels
         from training.adapters import make_trainable
-        from training.base import chat
-        from training.batches import Batches, every, read_rows
         from training.step import Stepper
 
-        self.folder, self.team = folder, team
-        self.recipe = request.settings()
-        self.train = train = self.recipe.train
-        self.cpu = request.device == "cpu"
         mx.set_default_device(mx.cpu if self.cpu else mx.gpu)
         if self.cpu and platform.system() == "Linux" and shutil.which("g++") is None:
             # mlx compiles fused operations with g++ there; without it, it can only take one after the other.
             mx.disable_compile()
-        self.gflops = blas.gflops() if self.cpu else 0.0
-        mx.random.seed(train.seed)
-        model, _ = load_model(Path(request.base), lazy=False)
+        mx.random.seed(self.train.seed)
+        model, _ = load_model(base, lazy=False)
         # A GPU computes in bfloat16, from float32 master weights; mlx's CPU has a fast product of float32 only.
         model.set_dtype(mx.float32)
-        self.config = make_trainable(model, train)
+        config = make_trainable(model, self.train)
         if self.cpu:
-            from training import kernels
-
             kernels.install(model)
         model.train()
-        self.stepper = Stepper(model, train, team, cpu=self.cpu)
-        tokenizer = chat(Path(request.base))
-        rows = [read_rows(Path(request.rows) / f"{half}.jsonl", tokenizer, train.weights, self.recipe.dataset.max_tokens)
-                for half in ("train", "valid")]
-        self.batches = Batches(rows[0], step_tokens=train.step_tokens, micro_tokens=train.micro_tokens, seed=train.seed)
-        # As they come: the data set's order is shuffled with its seed.
-        self.valid = list(every(rows[1][:train.valid_rows], train.micro_tokens))
-        self.iterations = max(1, round(train.epochs * self.batches.per_epoch))
-        trained = sum(weight.size for weight in self.stepper.weights.values())
-        # Together, as they will work: a core's own speed says little where another is busy.
-        self.gflops = sum(team.exchange(self.gflops))
-        if team.rank == 0:
-            _say({"start": {"blas": loaded, "gflops": self.gflops, "device": request.device, "workers": team.size,
-                            "iterations": self.iterations, "trained": trained, "rows": len(rows[0]), "products": train.products}})
+        return config, Stepper(model, self.train, self.team, cpu=self.cpu)
 
     def run(self) -> dict[str, Any]:
         """Train until a reason to stop, and leave the best weights as the adapter."""
-        from training import checkpoint
-
-        stepper, train, team = self.stepper, self.train, self.team
-        self.state = state = checkpoint.State()
-        found = checkpoint.newest(self.folder, set(stepper.names))
-        if found:
-            self.state, weights, optimizer, said = found
-            state = self.state
-            stepper.restore(weights, optimizer)
-            self._log({"resumed": state.iteration, "lines": said})
-        self._truncate(state.iteration if found else -1)
-        self.started = time.perf_counter() - state.seconds
-        if not found:
+        if not self._resumed():
             self._evaluate()
-        reason, window = "", Window()
+        reason = ""
         while not reason:
-            if state.iteration >= self.iterations:
-                reason = "done"
-                break
-            rate = self._rate(state.iteration)
-            micros = self.batches.step(state.iteration)
-            begun = time.perf_counter()
-            loss = stepper.step(micros, rate, seed=train.seed + state.iteration)
-            state.iteration += 1
-            tokens = sum(micro.tokens for micro in micros)
-            state.tokens += tokens
-            window.add(loss, tokens, time.perf_counter() - begun)
-            state.memory = max(state.memory, self._memory())
-            state.seconds = time.perf_counter() - self.started
-            if team.rank == 0:
-                _say({"step": state.iteration})
-            if not math.isfinite(loss):
-                reason = "nan"
-            if state.iteration % REPORT_EVERY == 0 or reason:
-                self._log({"iteration": state.iteration, "loss": window.loss, "learning_rate": rate, "tokens_per_second": window.speed,
-                           "tokens": state.tokens, "memory": state.memory, "seconds": state.seconds, "gpu": None if self.cpu else _gpu(),
-                           "left": self._left(window)})
-                window = Window()
-            last = state.iteration >= self.iterations
-            if not reason and (state.iteration % train.evaluate_every == 0 or last):
-                self._evaluate()
-                if train.patience and state.iteration - state.best_iteration >= train.patience and not last:
-                    reason = "early"
-            if not reason:
-                reason = self._budget()
-            if reason != "nan" and (state.iteration % train.checkpoint_every == 0 or (reason and reason != "early") or last):
-                checkpoint.write(self.folder, state, stepper.weights, stepper.state, team, train.keep)
+            reason = self._advance()
         return self._finish(reason)
 
-    def _rate(self, iteration: int) -> float:
+    def _resumed(self) -> bool:
+        """Go on from the newest checkpoint that can be read; False where there is none."""
+        from training import checkpoint
+
+        found = checkpoint.newest(self.folder, set(self.stepper.names))
+        if found:
+            self.state, weights, optimizer, said = found
+            self.stepper.restore(weights, optimizer)
+            self._log({"resumed": self.state.iteration, "lines": said})
+        self._truncate(self.state.iteration if found else -1)
+        self.started = time.perf_counter() - self.state.seconds
+        return found is not None
+
+    def _advance(self) -> str:
+        """One step, and what is due after it. Returns why to stop, "" to go on."""
+        from training import checkpoint
+
+        state, train = self.state, self.train
+        if state.iteration >= self.iterations:
+            return "done"
+        rate, loss = self._step()
+        last, finite = state.iteration >= self.iterations, math.isfinite(loss)
+        if state.iteration % REPORT_EVERY == 0 or not finite:
+            self._report(rate)
+        if not finite:
+            return "nan"
+        if last or state.iteration % train.evaluate_every == 0:
+            self._evaluate()
+            if train.patience and state.iteration - state.best_iteration >= train.patience and not last:
+                return "early"
+        reason = self._budget()
+        if reason or last or state.iteration % train.checkpoint_every == 0:
+            checkpoint.write(self.folder, state, self.stepper.weights, self.stepper.state, self.team, train.keep)
+        return reason
+
+    def _step(self) -> tuple[float, float]:
+        """One step: (learning rate, loss before it)."""
         from training.step import learning_rate
 
-        return learning_rate(self.train, iteration, self.iterations)
+        state = self.state
+        rate = learning_rate(self.train, state.iteration, self.iterations)
+        micros = self.batches.step(state.iteration)
+        begun = time.perf_counter()
+        loss = self.stepper.step(micros, rate, seed=self.train.seed + state.iteration)
+        tokens = sum(micro.tokens for micro in micros)
+        self.window.add(loss, tokens, time.perf_counter() - begun)
+        state.iteration += 1
+        state.tokens += tokens
+        state.memory = max(state.memory, self._memory())
+        state.seconds = time.perf_counter() - self.started
+        if self.team.rank == 0:
+            _say({"step": state.iteration})
+        return rate, loss
+
+    def _report(self, rate: float) -> None:
+        state, window = self.state, self.window
+        self._log({"iteration": state.iteration, "loss": window.loss, "learning_rate": rate, "tokens_per_second": window.speed,
+                   "tokens": state.tokens, "memory": state.memory, "seconds": state.seconds, "gpu": None if self.cpu else gpu_use(),
+                   "left": self._left()})
+        self.window = Window()
 
     def _evaluate(self) -> None:
         """Measure the validation loss, and keep the weights if they are the best ones."""
@@ -212,12 +230,12 @@ class Trainer:
     def _memory(self) -> float:
         """Peak memory of the whole team in GB; shared pages count once."""
         if self.cpu:
-            return sum(self.team.exchange(_resident(self.team.size)))
+            return sum(self.team.exchange(resident(self.team.size)))
         import mlx.core as mx
 
         return mx.get_peak_memory() / 1e9
 
-    def _left(self, window: Window) -> float:
+    def _left(self) -> float:
         """Seconds to the end, at the pace so far, or to the end of the time that is allowed."""
         state = self.state
         pace = state.seconds / max(1, state.iteration)
@@ -253,56 +271,11 @@ class Trainer:
         return result
 
 
-class Window:
-    """Loss and speed since the last report."""
-
-    def __init__(self) -> None:
-        self._losses: list[float] = []
-        self._tokens = self._seconds = 0.0
-
-    def add(self, loss: float, tokens: int, seconds: float) -> None:
-        """One step's."""
-        self._losses.append(loss)
-        self._tokens += tokens
-        self._seconds += seconds
-
-    @property
-    def loss(self) -> float:
-        """Mean of the steps."""
-        return sum(self._losses) / max(1, len(self._losses))
-
-    @property
-    def speed(self) -> float:
-        """Tokens a second, without padding and without what is no step."""
-        return self._tokens / max(1e-9, self._seconds)
-
-
 def _iteration(line: str) -> int:
     try:
         return int(json.loads(line)["iteration"])
     except (ValueError, KeyError, TypeError):
         return sys.maxsize  # the last line of a process that was killed while it wrote
-
-
-def _resident(workers: int) -> float:
-    """Peak memory of this process in GB, with its share of what the team shares."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        shared = 1024 * int(status.partition("RssShmem:")[2].split()[0])
-    except (OSError, IndexError, ValueError):
-        shared = 0
-    return (peak - shared * (workers - 1) / workers) / 1e9
-
-
-def _gpu() -> float | None:
-    """Utilisation of the first NVIDIA GPU in percent, where its tool is there."""
-    try:
-        said = subprocess.run(["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"],
-                              capture_output=True, text=True, timeout=5, check=True).stdout
-        return float(said.splitlines()[0])
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return None
 
 
 if __name__ == "__main__":
