@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def measured(recipe: Recipe, made: dict[str, Any], folder: Path, runs: Path, before: dict[str, Any] | None) -> dict[str, Any]:
-    """Accuracy of the base, of every checkpoint and of the best weights."""
+    """Accuracy of the base and of every checkpoint."""
     points = {point["iteration"]: point for point in (before or {}).get("points", [])}
     for place in [folder / "checkpoint-000000", *sorted(folder.glob("checkpoint-*"))]:
         iteration = int(place.name.rpartition("-")[2])

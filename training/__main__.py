@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from harness.fetch import FetchFailed
 from harness.jsonl import DataError
 from training.check import problems
@@ -48,6 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
             return asked(load_recipe(given.recipe), given)
         entries = load_entries(given.data)
         return check(entries, given.data) if given.check else build(load_recipe(given.recipe), entries, given)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    except TemplateError as error:
+        print(f"the base's chat template refuses the rows: {error}; a base without such a rule, or another 'dataset.system', is needed", file=sys.stderr)
+        return 4
     except (DataError, RecipeError, FetchFailed, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 4

@@ -52,9 +52,15 @@ def environment(links: Path, products: str = "float32") -> dict[str, str]:
         (links / "libgfortran.so.5").symlink_to(shipped)
         paths = [str(links), str(shipped.parent), os.environ.get("LD_LIBRARY_PATH", "")]
         found["LD_LIBRARY_PATH"] = ":".join(path for path in paths if path)
-    if products == "bfloat16" and (path := library()) and (made := _compiled(links)):
+    if products == "bfloat16" and (path := library()) and _loads(path, found) and (made := _compiled(links)):
         found |= {"JESSY_GEMM": str(made), "JESSY_GEMM_BLAS": path}
     return found
+
+
+def _loads(path: str, environment: dict[str, str]) -> bool:
+    """Whether a library loads with that environment and has the product; asked in a process of its own."""
+    asked = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).cblas_sgemm"
+    return subprocess.run([sys.executable, "-c", asked, path], env={**os.environ, **environment}, capture_output=True, check=False).returncode == 0
 
 
 def has_bfloat16() -> bool:

@@ -78,8 +78,14 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d{6,}", path.name))
 
 
-def newest(folder: Path, names: set[str]) -> tuple[State, dict[str, mx.array], dict[str, mx.array], list[str]] | None:
-    """(state, weights, optimiser, lines about unreadable ones) of the newest checkpoint that can be read; None without one.
+def clear(folder: Path) -> None:
+    """Remove what a killed process left half written."""
+    for left in folder.glob(".checkpoint-*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def newest(folder: Path, names: set[str]) -> tuple[tuple[State, dict[str, mx.array], dict[str, mx.array]] | None, list[str]]:
+    """(state, weights, optimiser) of the newest checkpoint that can be read, None without one; and a line about each unreadable one.
 
     `names` are the weights that are trained: a checkpoint of others is not this training's.
     """
@@ -94,10 +100,10 @@ def newest(folder: Path, names: set[str]) -> tuple[State, dict[str, mx.array], d
             if set(weights) != names or {name.rpartition(".")[0] for name in optimizer} - {""} != names:
                 raise ValueError("its weights are not those that the recipe trains")
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            said.append(f"{path.name} cannot be read ({str(error).splitlines()[0]}); an older one is taken")
+            said.append(f"{path.name} cannot be read ({(str(error).splitlines() or [''])[0]}); an older one is taken")
             continue
-        return state, weights, optimizer, said
-    return None
+        return (state, weights, optimizer), said
+    return None, said
 
 
 def _state(path: Path) -> State:

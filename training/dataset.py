@@ -165,7 +165,7 @@ def build(recipe: Recipe, entries: Sequence[Entry], chat: Chat, runs: Path, data
         digests[name] = hashlib.sha256(text.encode()).hexdigest()
         write_text(folder / f"{name}.jsonl", text)
     manifest = {
-        "recipe": recipe.name, "base": recipe.base, "dataset": asdict(settings),
+        "recipe": recipe.name, "base": recipe.base, "dataset": asdict(settings), "text": text_digest(entries, data),
         "digest": hashlib.sha256("".join(digests.values()).encode()).hexdigest(), "files": digests,
         "entries": {name: len(part) for name, part in parts.items()},
         "duplicates_removed": refused.duplicates, "contaminated_removed": refused.contaminated,
@@ -173,6 +173,12 @@ def build(recipe: Recipe, entries: Sequence[Entry], chat: Chat, runs: Path, data
     write_text(folder / "report.html", render(manifest, made))
     write_text(folder / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
     return manifest
+
+
+def text_digest(entries: Sequence[Entry], data: Path | None = None) -> str:
+    """Of what rows are made of and kept apart from: the training text and the eval prompts."""
+    content = [repr(entry) for entry in entries] + [repr(text) for text in prompts(data)]
+    return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
 
 def _describe(rows: Sequence[Row]) -> dict[str, Any]:

@@ -34,12 +34,12 @@ class Window:
 
 def resident(workers: int) -> float:
     """Peak memory of this process in GB, with its share of what the team shares."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     try:
+        # Not getrusage: a child begins there with its parent's peak.
         status = Path("/proc/self/status").read_text(encoding="ascii")
-        shared = 1024 * int(status.partition("RssShmem:")[2].split()[0])
+        peak, shared = (1024 * int(status.partition(f"{name}:")[2].split()[0]) for name in ("VmHWM", "RssShmem"))
     except (OSError, IndexError, ValueError):
-        shared = 0
+        peak, shared = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024), 0
     return (peak - shared * (workers - 1) / workers) / 1e9
 
 

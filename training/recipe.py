@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -123,6 +124,8 @@ def load_recipe(path: str | Path) -> Recipe:
         raise RecipeError(f"{path}: no such recipe; training/recipes has {known}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not TOML: {error}") from None
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", raw.get("name", path.stem) if isinstance(raw.get("name", ""), str) else "") or path.stem == "base":
+        raise RecipeError(f"{path}: a recipe's name is that of a folder and of a model: letters, digits, '.', '_' and '-', and not 'base'")
     dataset = _section(Dataset, raw.pop("dataset", {}), path, "dataset.")
     _check_dataset(dataset, path)
     given = raw.pop("train", {})
@@ -174,7 +177,7 @@ def _check_train(train: Train, path: Path) -> None:
         "rank": (1, 1024), "alpha": (0, 10_000), "dropout": (0, 0.9), "layers": (0, 10_000), "learning_rate": (0, 1), "warmup": (0, 1),
         "final": (0, 1), "weight_decay": (0, 1), "beta1": (0, 0.9999), "beta2": (0, 0.99999), "clip": (0, 10**6), "epochs": (0.0001, 10_000),
         "step_tokens": (1, 10**7), "micro_tokens": (1, 10**7), "evaluate_every": (1, 10**6), "valid_rows": (1, 10**6), "patience": (0, 10**7),
-        "checkpoint_every": (1, 10**6), "keep": (1, 1000), "minutes": (0.01, 10**5), "memory": (0.1, 10**4), "workers": (0, 256)})
+        "checkpoint_every": (1, 10**6), "keep": (1, 1000), "minutes": (0.01, 10**5), "memory": (0.1, 10**4), "workers": (0, 256), "seed": (0, 2**31)})
     _within(path, "train.weights", train.weights, dict.fromkeys(("intent", "thinking", "opening", "answer"), (0, 100)))
     if not any(asdict(train.weights).values()):
         raise RecipeError(f"{path}: 'train.weights' has no positive weight; nothing would be trained")

@@ -150,10 +150,12 @@ class Stepper:
     def mean_loss(self, micros: Sequence[Micro]) -> float:
         """The loss of supervised tokens, each counting once whatever its weight, over all workers."""
         loss = count = 0.0
+        self.model.eval()
         for number in range(self.team.rank, len(micros), self.team.size):
             micro = micros[number]
             loss += float(self._loss(self.weights, *_arrays(micro, 1.0, flat=True)))
             count += float((micro.weights > 0).sum())
+        self.model.train()
         parts = self.team.exchange((loss, count))
         return sum(part[0] for part in parts) / max(1.0, sum(part[1] for part in parts))
 

@@ -10,9 +10,11 @@ the weights, and reads the others' new ones.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
@@ -88,6 +90,12 @@ class Team:
         return self._view(self.size, name)
 
 
+def end_with_parent() -> None:
+    """On Linux this process is killed when its parent is: an orphan would go on writing beside the next training."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
+
+
 def gather(size: int, numbers: int, run: Callable[[Team], int]) -> int:
     """Run `run` on every worker of a team; returns what the first one's returned.
 
@@ -106,6 +114,7 @@ def gather(size: int, numbers: int, run: Callable[[Team], int]) -> int:
         ours, theirs = multiprocessing.Pipe()
         pid = os.fork()
         if pid == 0:
+            end_with_parent()
             for other in (ours, *links):
                 other.close()
             _exit(run, Team(rank, size, [theirs], shared))

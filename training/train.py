@@ -55,14 +55,15 @@ def device() -> str:
 def rows_of(recipe: Recipe, base: Base, runs: Path) -> Path:
     """The folder of the recipe's rows, made where it is missing or of another recipe. Raises DataError, OSError."""
     from training.base import chat
-    from training.dataset import build
+    from training.dataset import build, text_digest
     from training.entries import load_entries
 
     folder = runs / recipe.name / "dataset"
     found = _read(folder / MANIFEST)
-    wanted = {"base": recipe.base, "dataset": asdict(recipe.dataset)}
+    entries = load_entries(None)
+    wanted = {"base": recipe.base, "dataset": asdict(recipe.dataset), "text": text_digest(entries)}
     if any(found.get(key) != value for key, value in wanted.items()) or not _whole(folder, found):
-        build(recipe, load_entries(None), chat(base.directory), runs)
+        build(recipe, entries, chat(base.directory), runs)
     return folder
 
 
@@ -83,8 +84,13 @@ def candidate(recipe: Recipe, base: Base, rows: Path) -> str:
     values = asdict(recipe)
     for key in ("workers", "minutes", "memory", "keep"):
         values["train"].pop(key)
-    content = {"recipe": values, "base": base.sha256 or str(base.directory), "rows": _read(rows / MANIFEST).get("digest")}
+    content = {"recipe": values, "base": base.sha256 or _weights(base.directory), "rows": _read(rows / MANIFEST).get("digest")}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _weights(directory: Path) -> str:
+    """The digest of a model directory's weights, of a base that has no GGUF."""
+    return hashlib.sha256("".join(_sha256(path) for path in sorted(directory.glob("model*.safetensors"))).encode()).hexdigest()
 
 
 def train(recipe: Recipe, runs: Path, *, report_to: str = "") -> dict[str, Any]:
@@ -102,7 +108,9 @@ def train(recipe: Recipe, runs: Path, *, report_to: str = "") -> dict[str, Any]:
         print(f"trained already: {folder / MANIFEST}")
         return manifest
     where = device()
-    workers = 1 if where == "gpu" or not hasattr(os, "fork") or sys.platform == "darwin" else recipe.train.workers or _cores()
+    # More workers than micro-batches would only wait, each with the whole model in memory.
+    most = max(1, round(recipe.train.step_tokens / recipe.train.micro_tokens))
+    workers = 1 if where == "gpu" or sys.platform != "linux" else min(recipe.train.workers or _cores(), most)
     request = Request(asdict(recipe), str(base.directory.resolve()), str(rows.resolve()), where, workers)
     with _alone(folder):
         write_text(folder / REQUEST, json.dumps(asdict(request), indent=1))
@@ -138,11 +146,11 @@ def _alone(folder: Path) -> Iterator[None]:
 def _child(folder: Path, request: Request, recipe: Recipe, watch: Any) -> None:
     """Run the trainer and hand on what it says. Raises TrainError with its own line when it ends without a result."""
     problem = ""
-    with tempfile.TemporaryDirectory(prefix="jessy-blas-") as links:
+    with tempfile.TemporaryDirectory(prefix="jessy-blas-") as links, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as beside:
         environment = {**os.environ, **(blas.environment(Path(links), recipe.train.products) if request.device == "cpu" else {})}
         process = subprocess.Popen([sys.executable, "-m", "training.trainer", str(folder)], env=environment, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace")
-        assert process.stdout is not None and process.stderr is not None
+                                   stderr=beside, text=True, encoding="utf-8", errors="replace")
+        assert process.stdout is not None
         try:
             for line in process.stdout:
                 event = _event(line)
@@ -152,12 +160,16 @@ def _child(folder: Path, request: Request, recipe: Recipe, watch: Any) -> None:
             process.terminate()
             raise
         finally:
-            said = process.stderr.read()
             process.wait()
+        beside.seek(0)
+        said = beside.read().strip().splitlines()
     if problem or process.returncode or not (folder / RESULT).is_file():
         ended = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
-        last = (said.strip().splitlines() or ["it said nothing"])[-1]
+        last = (said or ["it said nothing"])[-1]
+        if said and problem.startswith("a worker process is gone"):
+            problem = f"{last} ({problem})"
         raise TrainError(problem or f"the training process ended ({ended}): {last}; train again to resume from the last checkpoint")
+    watch.show({"lines": [line for line in said if "does not load" in line]})
 
 
 def _event(line: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from training import blas
 from training.base import chat
 from training.gauges import Window, gpu_use, resident
 from training.recipe import Recipe, from_dict
-from training.team import Team, WorkerLost, gather
+from training.team import Team, WorkerLost, end_with_parent, gather
 
 if TYPE_CHECKING:
     from training.step import Stepper
@@ -49,6 +50,7 @@ class Request:
 
 def main(folder: Path) -> int:
     """Train what request.json asks for. Returns the exit code: 0 when a result was left, 1 otherwise."""
+    end_with_parent()
     request = Request(**json.loads((folder / REQUEST).read_text(encoding="utf-8")))
     loaded = blas.preload() if request.device == "cpu" else ""
     size = request.workers
@@ -66,8 +68,11 @@ def _run(folder: Path, request: Request, team: Team, loaded: str) -> int:
         result = Trainer(folder, request, team, loaded).run()
     except (AdapterError, RowError, MemoryError, ArithmeticError, WorkerLost, OSError, ValueError) as error:
         # The first line is for people; the rest of a library's message is not.
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
         if team.rank == 0:
-            _say({"error": str(error).splitlines()[0] if str(error) else type(error).__name__})
+            _say({"error": line})
+        elif not isinstance(error, WorkerLost):
+            print(line, file=sys.stderr)
         return 1
     if team.rank == 0:
         _say({"result": result})
@@ -114,6 +119,8 @@ class Trainer:
         from training.adapters import make_trainable
         from training.step import Stepper
 
+        if self.team.rank:
+            _own_compilations(self.team.rank)
         mx.set_default_device(mx.cpu if self.cpu else mx.gpu)
         if self.cpu and platform.system() == "Linux" and shutil.which("g++") is None:
             # mlx compiles fused operations with g++ there; without it, it can only take one after the other.
@@ -141,11 +148,18 @@ class Trainer:
         """Go on from the newest checkpoint that can be read; False where there is none."""
         from training import checkpoint
 
-        found = checkpoint.newest(self.folder, set(self.stepper.names))
+        found, said = checkpoint.newest(self.folder, set(self.stepper.names))
+        if len(set(self.team.exchange(found and found[0].iteration))) > 1:
+            raise OSError("the workers did not read the same checkpoint; train again")
         if found:
-            self.state, weights, optimizer, said = found
+            self.state, weights, optimizer = found
             self.stepper.restore(weights, optimizer)
             self._log({"resumed": self.state.iteration, "lines": said})
+        elif said:
+            raise OSError(f"{self.folder}: no checkpoint can be read: {said[0]}; move the folder away to begin anew")
+        if self.team.rank == 0:
+            checkpoint.clear(self.folder)
+        self.team.exchange(None)
         self._truncate(self.state.iteration if found else -1)
         self.started = time.perf_counter() - self.state.seconds
         return found is not None
@@ -271,6 +285,14 @@ class Trainer:
         return result
 
 
+def _own_compilations(rank: int) -> None:
+    """A folder of this worker's own for what mlx compiles: it writes into a common one without looking whether another does."""
+    folder = Path(tempfile.gettempdir()) / f"jessy-mlx-{os.getuid()}-{rank}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid == os.getuid():
+        os.environ["TMPDIR"] = str(folder)
+
+
 def _iteration(line: str) -> int:
     try:
         return int(json.loads(line)["iteration"])
@@ -279,7 +301,13 @@ def _iteration(line: str) -> int:
 
 
 if __name__ == "__main__":
-    code = main(Path(sys.argv[1]))
-    sys.stdout.flush()
-    # mlx's threads do not always end with the interpreter; everything is written.
-    os._exit(code)
+    code = 1
+    try:
+        code = main(Path(sys.argv[1]))
+        sys.stdout.flush()
+    except BaseException as failure:  # whatever it is, the process ends and its last line says why
+        print(f"{type(failure).__name__}: {failure}", file=sys.stderr)
+    finally:
+        sys.stderr.flush()
+        # mlx's threads do not always end with the interpreter; everything is written.
+        os._exit(code)
