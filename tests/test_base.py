@@ -17,7 +17,8 @@ from tests.dequantised import dequantised
 from tests.tiny_models import BLOCKS, VOCABULARY, Extra, Shape, Vocabulary, write
 from training.__main__ import main
 from training.base import BaseError, base_gguf, prepare
-from training.convert import ARCHITECTURES, ConvertError, Header, convert, weights
+from training.convert import ARCHITECTURES, convert, weights
+from training.header import ConvertError, Header
 from training.tokenizer import TokenizerError
 
 PROMPT = [70, 101, 120, 28, 45, 99, 12, 200]
@@ -270,6 +271,15 @@ def test_a_directory_whose_rope_mlx_would_miss_is_refused(tmp_path: Path) -> Non
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "rope_parameters": {"rope_theta": 5e5}}), encoding="utf-8")
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(BaseError, match="rope_theta stands in rope_parameters"):
+        prepare(str(tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize(("config", "says"), [({"model_type": "granite"}, "model_type 'granite' is not supported; known are llama, qwen2"),
+                                              ({"model_type": "llama", "quantization": {"bits": 4}}, "its weights are quantised")])
+def test_a_directory_that_would_train_on_a_wrong_loss_is_refused(config: dict[str, Any], says: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(BaseError, match=says):
         prepare(str(tmp_path), tmp_path)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -115,9 +114,3 @@ def save_adapter(folder: Path, arrays: Mapping[str, mx.array], config: Mapping[s
     folder.mkdir(parents=True, exist_ok=True)
     save(folder / WEIGHTS, arrays)
     write_text(folder / CONFIG, json.dumps(config, indent=1, sort_keys=True) + "\n")
-
-
-def layer_number(name: str) -> int:
-    """The layer that a weight belongs to; -1 outside of the layers."""
-    found = re.search(r"\.layers\.(\d+)\.", name)
-    return int(found[1]) if found else -1

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.fetch import NAME, fetch
-from harness.files import write_text
+from harness.files import read_json, sha256, write_text
 
 if TYPE_CHECKING:
     from training.tokenizer import Chat
@@ -63,9 +62,9 @@ def prepare(base: str, runs: Path) -> Base:
         _check_directory(Path(base))
         return Base(base, Path(base), None, "")
     source = base_gguf(base)
-    digest = _sha256(source)
+    digest = sha256(source)
     folder = runs / "base" / digest[:16]
-    if _manifest(folder).get("version") != VERSION:
+    if read_json(folder / "manifest.json").get("version") != VERSION:
         from training.convert import convert
         from training.tokenizer import read_chat
 
@@ -121,24 +120,18 @@ def _check_directory(folder: Path) -> None:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BaseError(f"base '{folder}': no model directory: config.json: {error}") from None
+    from training.convert import ARCHITECTURES
+
+    known = [kind.model_type for kind in ARCHITECTURES.values()]
+    if config.get("model_type") not in known:
+        raise BaseError(f"base '{folder}': model_type '{config.get('model_type')}' is not supported; known are {', '.join(known)}")
+    if "quantization" in config or "quantization_config" in config:
+        raise BaseError(f"base '{folder}': its weights are quantised; the model before quantisation is needed, or its GGUF")
     if not list(folder.glob("model*.safetensors")):
         raise BaseError(f"base '{folder}': no model*.safetensors; other formats of weights are not read")
     if "rope_theta" not in config and "rope_theta" in (config.get("rope_parameters") or {}) and config.get("model_type") != "qwen3":
         raise BaseError(f"base '{folder}': rope_theta stands in rope_parameters, where mlx-lm does not look for it; "
                         "copy it to the top level of config.json")
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def chat(folder: Path) -> Chat:

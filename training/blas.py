@@ -3,7 +3,7 @@
 mlx's CPU wheel brings the reference BLAS, one thread at a few GFLOP/s. A better one loaded into the process before the
 first `import mlx.core` takes its place, 40 times as fast and more (facts/platform.md). `cmeel-openblas` is such a one on
 the package index; JESSY_BLAS names another. On a CPU with AVX512-BF16 native/gemm.c stands before it and computes large
-products from factors rounded to bfloat16, at nearly twice its rate: for a recipe that says products = "bfloat16".
+products from factors rounded to bfloat16: for a recipe that says products = "bfloat16".
 """
 
 from __future__ import annotations

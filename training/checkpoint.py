@@ -2,7 +2,7 @@
 
     checkpoint-000100/  adapters.safetensors  optimizer-0.safetensors ...  state.json
 
-A folder is written under another name and then renamed, so one that is there is whole.
+A folder is written under another name and then renamed: a process that is killed leaves none that is half.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import mlx.core as mx
@@ -26,7 +26,10 @@ STATE = "state.json"
 
 @dataclass
 class State:
-    """Where a training stands. `iteration` steps are done; the data's order and dropout follow from it and the seed."""
+    """Where a training stands. `iteration` steps are done; the data's order and dropout follow from it and the seed.
+
+    `unreported` are the losses of the steps since the last line of metrics.
+    """
 
     iteration: int = 0
     tokens: int = 0
@@ -35,6 +38,7 @@ class State:
     best_iteration: int = 0
     first_loss: float = float("nan")
     memory: float = 0.0
+    unreported: list[float] = field(default_factory=list)
 
 
 def write(folder: Path, state: State, weights: Mapping[str, mx.array], optimizer: Mapping[str, mx.array], team: Team, keep: int) -> None:
@@ -51,18 +55,27 @@ def write(folder: Path, state: State, weights: Mapping[str, mx.array], optimizer
     except OSError as error:
         problem = f"checkpoint {state.iteration} could not be written: {error}"
     found = [one for one in team.exchange(problem) if one]
-    if team.rank == 0:
-        if found:
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            # One of the same number is of a training that was resumed from before it: the same bytes.
-            shutil.rmtree(final, ignore_errors=True)
-            temporary.rename(final)
-            _sync(folder)
-            for old in checkpoints(folder)[:-keep]:
-                shutil.rmtree(old, ignore_errors=True)
+    if team.rank == 0 and not found:
+        problem = _put(temporary, final, keep)
+    found = found or [one for one in team.exchange(problem) if one]
     if found:
+        if team.rank == 0:
+            shutil.rmtree(temporary, ignore_errors=True)
         raise OSError(found[0])
+
+
+def _put(temporary: Path, final: Path, keep: int) -> str:
+    """Give a complete folder its name and remove the oldest ones; returns what went wrong, "" if nothing did."""
+    try:
+        # One of the same number is of a training that was resumed from before it: the same bytes.
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+        _sync(final.parent)
+    except OSError as error:
+        return f"{final.name} could not be written: {error}"
+    for old in checkpoints(final.parent)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return ""
 
 
 def _sync(folder: Path) -> None:
@@ -108,4 +121,4 @@ def newest(folder: Path, names: set[str]) -> tuple[tuple[State, dict[str, mx.arr
 
 def _state(path: Path) -> State:
     found = json.loads(path.read_text(encoding="utf-8"))
-    return State(**{field.name: found[field.name] for field in fields(State)})
+    return State(**{one.name: found[one.name] for one in fields(State)})

@@ -12,22 +12,16 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.files import write_text
+from training.header import Array, ConvertError, Header, Json, head_dim
+from training.rope import rope_scaling
 
-Array = NDArray[np.float32]
-Json = dict[str, Any]
 # Over so many parameters weights are written in bfloat16: float32 would not fit the memory of a laptop.
 HALF_FROM = 1_000_000_000
-
-
-class ConvertError(ValueError):
-    """A GGUF that cannot become a model of mlx-lm: one line that says why, and what is known."""
 
 
 def _names(norms: dict[str, str]) -> dict[str, str]:
@@ -55,41 +49,6 @@ class Architecture:
     linear_rope: bool = True  # mlx-lm's model takes positions divided by a factor
 
 
-class Header:
-    """The key-values of a GGUF."""
-
-    def __init__(self, path: Path) -> None:
-        """Raises ConvertError for a file that is none, OSError for one that cannot be read."""
-        try:
-            self.reader = gguf.GGUFReader(path)
-        except (ValueError, IndexError, KeyError) as error:
-            raise ConvertError(f"{path}: not a GGUF file, or a truncated one: {error}") from None
-        self.path = path
-        self.name = str(self.find("general.architecture") or "")
-
-    def find(self, key: str) -> Any:
-        """The value of a key; None where it has none."""
-        field = self.reader.get_field(key)
-        return None if field is None else field.contents()
-
-    def need(self, key: str) -> Any:
-        """The value of the architecture's own key. Raises ConvertError."""
-        found = self.find(f"{self.name}.{key}")
-        if found is None:
-            raise ConvertError(f"{self.path}: no {self.name}.{key}; the file is not complete")
-        return found
-
-    def get(self, key: str, default: Any) -> Any:
-        """The value of the architecture's own key, or a default."""
-        found = self.find(f"{self.name}.{key}")
-        return default if found is None else found
-
-    def tensor(self, name: str) -> Array | None:
-        """The values of a small tensor; None where there is none."""
-        found = next((one for one in self.reader.tensors if one.name == name), None)
-        return None if found is None else np.asarray(gguf.quants.dequantize(found.data, found.tensor_type), dtype=np.float32)
-
-
 def _common(header: Header) -> Json:
     heads = _heads(header, "attention.head_count", None)
     eos = [header.find(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot")]
@@ -111,13 +70,9 @@ def _heads(header: Header, key: str, default: int | None) -> int:
     return found
 
 
-def _head_dim(header: Header) -> int:
-    return int(header.get("attention.key_length", int(header.need("embedding_length")) // int(header.need("attention.head_count"))))
-
-
 def _check_heads(header: Header, kind: Architecture) -> None:
     """What mlx-lm takes for granted of the heads holds. Raises ConvertError."""
-    head, even = _head_dim(header), int(header.need("embedding_length")) // int(header.need("attention.head_count"))
+    head, even = head_dim(header), int(header.need("embedding_length")) // int(header.need("attention.head_count"))
     if header.get("attention.value_length", head) != head:
         raise ConvertError(f"{header.path}: keys of {head} and values of {header.get('attention.value_length', head)} differ, which is not supported")
     if head != even and not kind.free_head:
@@ -127,77 +82,24 @@ def _check_heads(header: Header, kind: Architecture) -> None:
         raise ConvertError(f"{header.path}: rope turns {turned} of the {head} values of a head; {kind.model_type} turns all of them")
 
 
-# Rope scaling. What mlx-lm would not compute is refused: a model that is trained with other positions than it is served
-# with learns the wrong thing.
-
-LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
-
-
-def _rope_scaling(header: Header, kind: Architecture) -> Json:
-    """The rope_scaling of config.json, if any. Raises ConvertError."""
-    name, factor = str(header.get("rope.scaling.type", "linear")), float(header.get("rope.scaling.factor", header.get("rope.scale_linear", 0.0)))
-    if any(tensor.name.startswith("rope_factors_") for tensor in header.reader.tensors):
-        return _longrope(header, kind)
-    if float(header.get("rope.scaling.attn_factor", 1.0)) != 1.0 or (name not in ("none", "linear") and factor not in (0.0, 1.0)):
-        raise ConvertError(f"{header.path}: rope scaling '{name}' is not supported; known are none, linear, llama3's rope_freqs and phi3's rope_factors")
-    factors = header.tensor("rope_freqs.weight")
-    if factors is not None:
-        return _llama3(header, kind, factors, plain=name == "none" or factor in (0.0, 1.0))
-    if name == "none" or factor in (0.0, 1.0):
-        return {}
-    if not kind.linear_rope:
-        raise ConvertError(f"{header.path}: linear rope scaling by {factor} is not supported in {kind.model_type}")
-    return {"rope_scaling": {"rope_type": "linear", "factor": factor}}
-
-
-def llama3_factors(factor: float, base: float, dims: int) -> Array:
-    """What llama3's rope scaling divides the frequencies by. Shape (dims / 2,). As in LlamaModel of llama.cpp's conversion."""
-    low, high, context = LLAMA3["low_freq_factor"], LLAMA3["high_freq_factor"], LLAMA3["original_max_position_embeddings"]
-    wave = 2 * np.pi * base ** (np.arange(0, dims, 2) / dims)
-    smooth = np.clip((context / wave - low) / (high - low), 0, 1)
-    return np.asarray(1 / ((1 - smooth) / factor + smooth), dtype=np.float32)
-
-
-def _llama3(header: Header, kind: Architecture, factors: Array, *, plain: bool) -> Json:
-    """The parameters that gave rope_freqs: a GGUF keeps the tensor and not them. Raises ConvertError."""
-    factor, dims = round(float(factors.max()), 4), _head_dim(header)
-    expected = llama3_factors(factor, float(header.get("rope.freq_base", 10_000.0)), dims)
-    if kind.model_type != "llama" or not plain or factors.shape != expected.shape or np.abs(factors - expected).max() > 1e-4 * factor:
-        raise ConvertError(f"{header.path}: rope_freqs is not llama3's rope scaling by {factor} with factors 1 and 4 over 8192 positions; "
-                           "no other is known")
-    return {"rope_scaling": {"rope_type": "llama3", "factor": factor, **LLAMA3}} if factor > 1 else {}
-
-
-def _longrope(header: Header, kind: Architecture) -> Json:
-    """Phi-3's two tables: llama.cpp uses the short one up to the original context, and so does training. Raises ConvertError."""
-    short, context = header.tensor("rope_factors_short.weight"), int(header.need("context_length"))
-    original = int(header.get("rope.scaling.original_context_length", context))
-    scale = float(np.sqrt(1 + np.log(context / original) / np.log(original))) if context > original else 1.0
-    if kind.model_type != "phi3" or short is None or abs(float(header.get("rope.scaling.attn_factor", 1.0)) - scale) > 1e-4:
-        raise ConvertError(f"{header.path}: rope_factors are not phi3's longrope from {original} to {context} positions; no other is known")
-    table = [float(one) for one in short]
-    # mlx-lm computes with long_factor alone, whatever the length.
-    return {"original_max_position_embeddings": original, "rope_scaling": {"type": "longrope", "short_factor": table, "long_factor": table}}
-
-
 def _llama(header: Header) -> Json:
-    return {"head_dim": _head_dim(header), "rope_traditional": True}
+    return {"head_dim": head_dim(header), "rope_traditional": True}
 
 
 def _head(header: Header) -> Json:
-    return {"head_dim": _head_dim(header)}
+    return {"head_dim": head_dim(header)}
 
 
 def _query_scale(header: Header, large: int) -> float:
     """Gemma's largest model divides by hidden size / heads instead of the size of a head; llama.cpp knows it by its layers."""
     if int(header.need("block_count")) == large:
         return float(int(header.need("embedding_length")) // int(header.need("attention.head_count")))
-    return float(_head_dim(header))
+    return float(head_dim(header))
 
 
 def _gemma2(header: Header) -> Json:
     # mlx-lm's gemma2 has no sliding window: the same up to 4096 tokens, and no row is longer.
-    return {"head_dim": _head_dim(header), "query_pre_attn_scalar": _query_scale(header, 46),
+    return {"head_dim": head_dim(header), "query_pre_attn_scalar": _query_scale(header, 46),
             "attn_logit_softcapping": float(header.get("attn_logit_softcapping", 50.0)),
             "final_logit_softcapping": float(header.get("final_logit_softcapping", 30.0))}
 
@@ -206,12 +108,12 @@ def _gemma3(header: Header) -> Json:
     window, pattern = header.get("attention.sliding_window", 0), header.get("attention.sliding_window_pattern", 6)
     if not window or not isinstance(pattern, int) or header.get("final_logit_softcapping", 0.0):
         raise ConvertError(f"{header.path}: a gemma3 without its pattern of sliding windows, or with capped logits, is not supported")
-    return {"head_dim": _head_dim(header), "query_pre_attn_scalar": _query_scale(header, 62), "sliding_window": int(window),
+    return {"head_dim": head_dim(header), "query_pre_attn_scalar": _query_scale(header, 62), "sliding_window": int(window),
             "sliding_window_pattern": pattern, "rope_local_base_freq": float(header.get("rope.freq_base_swa", 10_000.0))}
 
 
 def _phi3(header: Header) -> Json:
-    head = _head_dim(header)
+    head = head_dim(header)
     turned = int(header.get("rope.dimension_count", head))
     # mlx-lm takes int(head * share): a half more, so that it never rounds to one less.
     return {} if turned == head else {"partial_rotary_factor": (turned + 0.5) / head}
@@ -277,7 +179,7 @@ def convert(source: Path, out: Path) -> Json:
     """
     header = Header(source)
     kind = architecture(header)
-    config = {"model_type": kind.model_type, **_common(header), **kind.config(header), **_rope_scaling(header, kind)}
+    config = {"model_type": kind.model_type, **_common(header), **kind.config(header), **rope_scaling(header, kind.model_type, linear=kind.linear_rope)}
     _check_heads(header, kind)
     out.mkdir(parents=True, exist_ok=True)
     _safetensors(header, kind, out / "model.safetensors")

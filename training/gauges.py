@@ -5,26 +5,27 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 
 class Window:
     """Loss and speed since the last report."""
 
-    def __init__(self) -> None:
-        self._losses: list[float] = []
+    def __init__(self, losses: Sequence[float] = ()) -> None:
+        self.losses = list(losses)
         self._tokens = self._seconds = 0.0
 
     def add(self, loss: float, tokens: int, seconds: float) -> None:
         """One step's."""
-        self._losses.append(loss)
+        self.losses.append(loss)
         self._tokens += tokens
         self._seconds += seconds
 
     @property
     def loss(self) -> float:
         """Mean of the steps."""
-        return sum(self._losses) / max(1, len(self._losses))
+        return sum(self.losses) / max(1, len(self.losses))
 
     @property
     def speed(self) -> float:

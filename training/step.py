@@ -125,7 +125,7 @@ class Stepper:
         square, used = 0.0, set[int]()
         for name in self.mine:
             numbers = _numpy(found[name])
-            # Into the array's own memory, unless it is not the array's alone: copies are a tenth of a small step.
+            # Into the array's own memory, unless it is not the array's alone.
             if not (numbers.flags.c_contiguous and numbers.flags.writeable) or numbers.ctypes.data in used:
                 found[name] = mx.array(numbers.copy())
                 numbers = _numpy(found[name])

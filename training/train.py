@@ -24,7 +24,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from harness.files import write_text
+from harness.files import read_json, sha256, write_text
 from training import blas
 from training.base import Base, prepare
 from training.recipe import Recipe
@@ -59,7 +59,7 @@ def rows_of(recipe: Recipe, base: Base, runs: Path) -> Path:
     from training.entries import load_entries
 
     folder = runs / recipe.name / "dataset"
-    found = _read(folder / MANIFEST)
+    found = read_json(folder / MANIFEST)
     entries = load_entries(None)
     wanted = {"base": recipe.base, "dataset": asdict(recipe.dataset), "text": text_digest(entries)}
     if any(found.get(key) != value for key, value in wanted.items()) or not _whole(folder, found):
@@ -69,14 +69,9 @@ def rows_of(recipe: Recipe, base: Base, runs: Path) -> Path:
 
 def _whole(folder: Path, manifest: dict[str, Any]) -> bool:
     try:
-        return all(_sha256(folder / f"{name}.jsonl") == digest for name, digest in manifest["files"].items())
+        return all(sha256(folder / f"{name}.jsonl") == digest for name, digest in manifest["files"].items())
     except (OSError, KeyError, AttributeError):
         return False
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def candidate(recipe: Recipe, base: Base, rows: Path) -> str:
@@ -84,13 +79,13 @@ def candidate(recipe: Recipe, base: Base, rows: Path) -> str:
     values = asdict(recipe)
     for key in ("workers", "minutes", "memory", "keep"):
         values["train"].pop(key)
-    content = {"recipe": values, "base": base.sha256 or _weights(base.directory), "rows": _read(rows / MANIFEST).get("digest")}
+    content = {"recipe": values, "base": base.sha256 or _weights(base.directory), "rows": read_json(rows / MANIFEST).get("digest")}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _weights(directory: Path) -> str:
     """The digest of a model directory's weights, of a base that has no GGUF."""
-    return hashlib.sha256("".join(_sha256(path) for path in sorted(directory.glob("model*.safetensors"))).encode()).hexdigest()
+    return hashlib.sha256("".join(sha256(path) for path in sorted(directory.glob("model*.safetensors"))).encode()).hexdigest()
 
 
 def train(recipe: Recipe, runs: Path, *, report_to: str = "") -> dict[str, Any]:
@@ -104,13 +99,13 @@ def train(recipe: Recipe, runs: Path, *, report_to: str = "") -> dict[str, Any]:
     rows = rows_of(recipe, base, runs)
     folder = runs / recipe.name / candidate(recipe, base, rows)
     folder.mkdir(parents=True, exist_ok=True)
-    if (manifest := _read(folder / MANIFEST)) and not _may_go_on(manifest, recipe):
+    if (manifest := read_json(folder / MANIFEST)) and not _may_go_on(manifest, recipe):
         print(f"trained already: {folder / MANIFEST}")
         return manifest
     where = device()
     # More workers than micro-batches would only wait, each with the whole model in memory.
     most = max(1, round(recipe.train.step_tokens / recipe.train.micro_tokens))
-    workers = 1 if where == "gpu" or sys.platform != "linux" else min(recipe.train.workers or _cores(), most)
+    workers = 1 if where == "gpu" or sys.platform != "linux" else min(recipe.train.workers or cores(), most)
     request = Request(asdict(recipe), str(base.directory.resolve()), str(rows.resolve()), where, workers)
     with _alone(folder):
         write_text(folder / REQUEST, json.dumps(asdict(request), indent=1))
@@ -126,7 +121,8 @@ def _may_go_on(manifest: dict[str, Any], recipe: Recipe) -> bool:
     return bool(budget.get(str(manifest.get("stop")), False))
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Of this process: what it may run on, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -183,17 +179,9 @@ def _event(line: str) -> dict[str, Any]:
 def _finish(folder: Path, recipe: Recipe, base: Base, rows: Path) -> dict[str, Any]:
     from training.watch import plot
 
-    result = _read(folder / RESULT)
+    result = read_json(folder / RESULT)
     plot(folder / METRICS, folder / "loss.png", recipe.name)
     manifest = {"recipe": asdict(recipe), "candidate": folder.name, "base": {"name": base.name, "sha256": base.sha256},
-                "dataset": _read(rows / MANIFEST).get("digest"), "adapter": _sha256(folder / "adapters.safetensors"), **result}
+                "dataset": read_json(rows / MANIFEST).get("digest"), "adapter": sha256(folder / "adapters.safetensors"), **result}
     write_text(folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
     return manifest
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

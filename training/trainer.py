@@ -91,7 +91,7 @@ class Trainer:
         from training import checkpoint
         from training.batches import Batches, every, read_rows
 
-        self.folder, self.team, self.recipe = folder, team, request.settings()
+        self.folder, self.team, self.recipe, self.loaded = folder, team, request.settings(), loaded
         self.train = train = self.recipe.train
         self.cpu = request.device == "cpu"
         self.state, self.window, self.started = checkpoint.State(), Window(), time.perf_counter()
@@ -154,6 +154,7 @@ class Trainer:
         if found:
             self.state, weights, optimizer = found
             self.stepper.restore(weights, optimizer)
+            self.window = Window(self.state.unreported)
             self._log({"resumed": self.state.iteration, "lines": said})
         elif said:
             raise OSError(f"{self.folder}: no checkpoint can be read: {said[0]}; move the folder away to begin anew")
@@ -183,6 +184,7 @@ class Trainer:
                 return "early"
         reason = self._budget()
         if reason or last or state.iteration % train.checkpoint_every == 0:
+            state.unreported = self.window.losses
             checkpoint.write(self.folder, state, self.stepper.weights, self.stepper.state, self.team, train.keep)
         return reason
 
@@ -275,7 +277,8 @@ class Trainer:
         from training.adapters import CONFIG, WEIGHTS
 
         state = self.state
-        result = {"stop": reason, **asdict(state), "iterations": self.iterations, "gflops": self.gflops, "workers": self.team.size}
+        result = {"stop": reason, **asdict(state), "iterations": self.iterations, "gflops": self.gflops, "workers": self.team.size, "blas": self.loaded}
+        result.pop("unreported")
         if self.team.rank == 0:
             for name in (WEIGHTS, CONFIG):
                 temporary = self.folder / f".{name}.tmp"
