@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,18 +80,19 @@ def accuracy(recipe: Recipe, runs: Path, adapter: Path | None) -> dict[str, floa
     system = [{"role": "system", "content": recipe.dataset.system}] if recipe.dataset.system else []
     said = replies(prepare(recipe.base, runs).directory, adapter, [[*system, {"role": "user", "content": case.prompt or ""}] for case in cases],
                    max_tokens=LONGEST, device=device())
-    rows = [(case, *split_thinking(text)) for case, text in zip(cases, said, strict=True)]
+    return scored(cases, said)
+
+
+def scored(cases: Sequence[Case], said: Sequence[str]) -> dict[str, float]:
+    """Of raw replies with their tags, as the Turkish criterion counts them."""
     by_category: dict[str, list[bool]] = defaultdict(list)
-    for case, thinking, text in rows:
-        by_category[case.category].append(passes(case, thinking, text))
+    one = 0
+    for case, raw in zip(cases, said, strict=True):
+        text, thinking = split_thinking(raw)
+        by_category[case.category].append(conversation(case, Reply(text, thinking=thinking)).passed)
+        one += len(steps(thinking)) == 1
     shares = [sum(found) / len(found) for found in by_category.values()]
-    return {"accuracy": round(sum(shares) / len(shares), 4), "one_iteration": round(sum(len(steps(thinking)) == 1 for _, thinking, _ in rows) / len(rows), 4),
-            "prompts": len(rows)}
-
-
-def passes(case: Case, thinking: str, text: str) -> bool:
-    """As the Turkish criterion counts it."""
-    return conversation(case, Reply(text, thinking=thinking)).passed
+    return {"accuracy": round(sum(shares) / len(shares), 4), "one_iteration": round(one / len(cases), 4), "prompts": len(cases)}
 
 
 def table(known: dict[str, Any]) -> None:
