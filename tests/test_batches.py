@@ -98,6 +98,18 @@ def test_tokens_weigh_by_their_role(tiny: Chat, tmp_path: Path) -> None:
     assert (of(5), of(7)) == ("Başta z", "or, sonra rahat gelir.<s2>\n")  # eight tokens: ş is two bytes
 
 
+def test_of_a_row_to_the_intent_nothing_is_seen_behind_it(tiny: Chat, tmp_path: Path) -> None:
+    reply = "<think>\n1. Soruyor, orta; anlat.\n2. Bitir.\n</think>\nBaşta zor."
+    line = json.dumps({**json.loads(row("rust zor mu", reply)), "to_intent": True})
+    found = read_rows(written(tmp_path / "train.jsonl", [line]), tiny, Weights(), 400)[0]
+    assert tiny.tokenizer.decode(found.ids[found.weights > 0].tolist(), skip_special_tokens=False) == "<think>\n1. Soruyor, orta;"
+    assert found.weights[-1] > 0
+    # A first line of one clause is the intent as a whole.
+    line = json.dumps({**json.loads(row("rust zor mu", reply.replace(";", ","))), "to_intent": True})
+    found = read_rows(written(tmp_path / "train.jsonl", [line]), tiny, Weights(), 400)[0]
+    assert tiny.tokenizer.decode(found.ids[found.weights > 0].tolist(), skip_special_tokens=False) == "<think>\n1. Soruyor, orta, anlat."
+
+
 def test_measuring_sees_every_row_once() -> None:
     micros = list(every(rows(), 900))
     assert sum(micro.tokens for micro in micros) == sum(len(one.ids) for one in rows())
@@ -110,6 +122,7 @@ def test_measuring_sees_every_row_once() -> None:
     (row("selam", "  "), "train.jsonl:2: the completion is empty"),
     (row("selam", "çok " * 200), r"train.jsonl:2: \d+ tokens; 'dataset.max_tokens' allows 400"),
     ('{"messages": [{"role": "user", "content": "selam"}]}', "the last message is of"),
+    ('{"to_intent": true,' + row("selam", "Selam!")[1:], "'to_intent' needs a reply with thinking"),
     ("{", "train.jsonl:2: not a row"), ('{"message": []}', "KeyError"), ('{"messages": []}', "nobody"),
 ])
 def test_a_bad_row_is_one_line_that_names_it(line: str, says: str, tiny: Chat, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The data set stage: rows from entries, whole entries on one side, nothing of the eval set, the same bytes again."""
+"""The data set stage: rows from entries, a way of asking on one side, nothing of the eval set, the same bytes again."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import pytest
 
 from harness.cases import load_cases
 from harness.contamination import Text as Piece
-from harness.contamination import overlaps, prompts
+from harness.contamination import bare, overlaps, prompts
 from harness.engines import Options
 from harness.engines.embedded import _server
 from harness.fetch import fetch
 from training.__main__ import main
+from training.batches import read_rows
 from training.dataset import build, completion, split
 from training.entries import CATEGORIES, Answer, Entry, load_entries
-from training.recipe import Dataset, Recipe, RecipeError, load_recipe
+from training.recipe import Dataset, Recipe, RecipeError, Weights, load_recipe
 from training.tokenizer import Chat, TokenizerError, read_chat
 
 
@@ -44,9 +45,28 @@ def rows(folder: Path, part: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / f"{part}.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def test_no_entry_stands_on_both_sides(made: tuple[dict[str, Any], Path]) -> None:
-    sides = [{row["entry"] for row in rows(made[1], part)} for part in ("train", "valid")]
-    assert not sides[0] & sides[1] and all(sides)
+def test_no_way_of_asking_stands_on_both_sides(made: tuple[dict[str, Any], Path], entries: tuple[Entry, ...]) -> None:
+    held = {bare(prompt) for entry in split(entries, 0.1, made[0]["dataset"]["seed"])[1] for prompt in entry.prompts}
+    taught = {bare(row["messages"][-2]["content"]) for row in rows(made[1], "train")}
+    assert held and not taught & held
+
+
+def test_intent_rows_end_behind_the_intent_and_cost_less(chat: Chat, entries: tuple[Entry, ...], tmp_path: Path) -> None:
+    settings = replace(load_recipe("jessy-v2").dataset, rows=200, intent_rows=300)
+    manifest = build(Recipe("both", dataset=settings), entries, chat, tmp_path)
+    found = rows(tmp_path / "both" / "dataset", "train")
+    short = [row for row in found if row.get("to_intent")]
+    # Rounding over the categories may cost a row or two.
+    assert abs(len(short) - 300) <= 4 and len(found) - len(short) == manifest["train"]["rows"] - manifest["train"]["to_intent"]
+    read = read_rows(tmp_path / "both" / "dataset" / "train.jsonl", chat, Weights(), 640)
+    assert sum(len(row.ids) for row in read) == manifest["train"]["tokens"]
+    for row, tokens in zip(found, read, strict=True):
+        taught = chat.tokenizer.decode(tokens.ids[tokens.weights > 0].tolist(), skip_special_tokens=False)
+        whole = row["messages"][-1]["content"]
+        first = whole.split("\n")[1]
+        wanted = f"<think>\n{first.partition(';')[0]};" if row.get("to_intent") else whole
+        assert taught.startswith(wanted) and (not row.get("to_intent") or len(taught) <= len(wanted) + 8), (taught, wanted)
+    assert len({json.dumps(row["messages"][:-1]) for row in short}) == len(short)
 
 
 def test_every_category_stands_on_both_sides(made: tuple[dict[str, Any], Path]) -> None:
@@ -54,12 +74,16 @@ def test_every_category_stands_on_both_sides(made: tuple[dict[str, Any], Path]) 
         assert set(made[0][part]["by_category"]) == set(CATEGORIES)
 
 
-def test_a_tenth_of_every_category_is_held_back(entries: tuple[Entry, ...]) -> None:
+def test_a_tenth_of_the_ways_of_asking_is_held_back_and_every_situation_is_taught(entries: tuple[Entry, ...]) -> None:
     train, valid = split(entries, 0.1, 7)
-    for category in CATEGORIES:
-        held = sum(entry.category == category for entry in valid)
-        assert held == max(1, round(0.1 * sum(entry.category == category for entry in entries)))
-    assert len(train) + len(valid) == len(entries)
+    taught, held = {entry.id: entry for entry in train}, {entry.id: entry for entry in valid}
+    for entry in entries:
+        if entry.prompts:
+            assert not set(taught[entry.id].prompts) & set(held[entry.id].prompts)
+            assert set(taught[entry.id].prompts) | set(held[entry.id].prompts) == set(entry.prompts)
+            assert len(held[entry.id].prompts) == max(1, round(0.1 * len(entry.prompts)))
+    dialogues = [entry.id for entry in entries if entry.turns]
+    assert sum(name in held for name in dialogues) == round(0.1 * len(dialogues)) and not any(name in held and name in taught for name in dialogues)
     assert split(entries, 0.1, 7) == (train, valid) != split(entries, 0.1, 8)
 
 
@@ -141,7 +165,7 @@ def test_the_page_escapes_what_the_entries_say(chat: Chat, entries: tuple[Entry,
 
 
 @pytest.mark.parametrize("text, says", [
-    ("[dataset]\nrow = 5", "unknown key 'dataset.row'; known keys: rows, weights"),
+    ("[dataset]\nrow = 5", "unknown key 'dataset.row'; known keys: rows, intent_rows, weights"),
     ("bse = 'x'", "unknown key 'bse'; known keys: name, base"),
     ("[dataset]\nrows = 'many'", "'dataset.rows' is 'many'; int is needed"),
     ("[dataset]\nrows = 0", "'dataset.rows' is 0; allowed is 1 to"),

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from harness.turkish import fold
-from training.noise import KINDS, address, ascii_only, capitals, lower, noisy, tr_upper
+from training.noise import KINDS, abbreviate, address, ascii_only, capitals, lower, noisy, tr_upper
 
 PROMPT = "İyi geceler kanka, ışıkları kapattın mı?"
 
@@ -34,6 +34,11 @@ def test_code_addresses_and_numbers_stay_as_they_are(seed: int) -> None:
     for fixed in ("git rebase -i", "https://example.org/a?b=1", "1453"):
         assert fixed.lower() in changed.lower(), changed
     assert "docker'" in changed.lower() and "useeffect" in changed.lower()
+
+
+def test_abbreviated_words_keep_their_first_letter_and_their_consonants() -> None:
+    changed = {abbreviate("Yarın sınavım var, yardım etsene", random.Random(seed)) for seed in range(30)}
+    assert any("yrdm" in text for text in changed) and all(text.startswith("Y") and "var," in text for text in changed)
 
 
 def test_a_second_kanka_is_not_added() -> None:

@@ -55,7 +55,8 @@ def read_rows(path: Path, chat: Chat, weights: Weights, longest: int) -> list[To
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             where = f"{path}:{number}"
-            row = _tokens(_messages(line, where), chat, weights, where)
+            messages, to_intent = _read(line, where)
+            row = _tokens(messages, to_intent, chat, weights, where)
             if len(row.ids) > longest:
                 raise RowError(f"{where}: {len(row.ids)} tokens; 'dataset.max_tokens' allows {longest}: shorten the row or raise it")
             found.append(row)
@@ -64,10 +65,23 @@ def read_rows(path: Path, chat: Chat, weights: Weights, longest: int) -> list[To
     return found
 
 
-def _messages(line: str, where: str) -> list[dict[str, str]]:
+def intent_end(reply: str) -> int:
+    """Where the intent ends in a reply, in characters: behind the first clause of the thinking, "1. Veda ediyor, kolay;".
+
+    The end of the line where it has one clause; 0 in a reply without thinking.
+    """
+    if END not in reply:
+        return 0
+    start = reply.find("\n") + 1
+    line = reply[start:reply.find("\n", start)]
+    return start + (line.find(";") + 1 or len(line))
+
+
+def _read(line: str, where: str) -> tuple[list[dict[str, str]], bool]:
+    """The messages of a row, and whether only the intent is learnt of it."""
     try:
         row: Any = json.loads(line, parse_constant=_constant)
-        messages = row["messages"]
+        messages, to_intent = row["messages"], bool(row.get("to_intent", False))
         roles, contents = [one["role"] for one in messages], [one["content"] for one in messages]
     except (ValueError, KeyError, TypeError) as error:
         raise RowError(f"{where}: not a row: {type(error).__name__}: {error}; {{\"messages\": [{{\"role\", \"content\"}}, ...]}} is needed") from None
@@ -77,17 +91,22 @@ def _messages(line: str, where: str) -> list[dict[str, str]]:
         raise RowError(f"{where}: the last message is of {roles[-1:] or 'nobody'}; the assistant's is needed, it is what training learns")
     if not contents[-1].strip():
         raise RowError(f"{where}: the completion is empty; there is nothing to learn from it")
-    return [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+    return [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)], to_intent
 
 
 def _constant(name: str) -> float:
     raise ValueError(f"{name} is no value that a row can have")
 
 
-def _tokens(messages: Sequence[dict[str, str]], chat: Chat, weights: Weights, where: str) -> Tokens:
+def _tokens(messages: Sequence[dict[str, str]], to_intent: bool, chat: Chat, weights: Weights, where: str) -> Tokens:
     ids, before, reply, starts = chat.parsed(messages)
     if before >= len(ids):
         raise RowError(f"{where}: nothing is supervised: the chat template writes no reply")
+    if to_intent:
+        starts = [start for start in starts if start < intent_end(reply)]
+        if not starts:
+            raise RowError(f"{where}: 'to_intent' needs a reply with thinking, \"<think>\\n1. ...\\n</think>\\n\"; this one has none")
+        ids = ids[:before + len(starts)]
     values = np.zeros(len(ids), dtype=np.float32)
     values[before:] = _roles(reply, starts, weights)
     return Tokens(np.array(ids, dtype=np.int32), values)

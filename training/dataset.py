@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.contamination import Guard, Text, prompts
+from harness.contamination import Guard, Text, bare, prompts
 from harness.files import write_text
+from training.batches import intent_end
 from training.entries import Answer, Category, Entry
 from training.noise import noisy
 from training.recipe import Dataset, Recipe
@@ -34,7 +35,11 @@ BINS = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048)
 
 @dataclass(frozen=True)
 class Row:
-    """One training row. Supervised is the last message, thinking and answer; what came before is context."""
+    """One training row. Supervised is the last message, thinking and answer; what came before is context.
+
+    A row `to_intent` ends behind the first clause of the thinking, which names what is asked and how hard it is. It
+    teaches that decision on one more way of asking, at half the tokens of a whole row or at a tenth.
+    """
 
     entry: str
     category: Category
@@ -43,6 +48,7 @@ class Row:
     messages: tuple[Message, ...]
     tokens: int = 0
     supervised: int = 0
+    to_intent: bool = False
 
     @property
     def user(self) -> str:
@@ -65,22 +71,39 @@ def completion(answer: Answer) -> str:
 
 
 def split(entries: Sequence[Entry], valid: float, seed: int) -> tuple[list[Entry], list[Entry]]:
-    """(train, valid) by entry, `valid` of every category, at least one where it has two; the same for a seed."""
-    held: set[str] = set()
-    by_category: dict[str, list[str]] = defaultdict(list)
+    """(train, valid): `valid` of each entry's prompts are held back, at least one where it has two; the same for a seed.
+
+    What is held back are ways of asking, not situations: nobody can answer one that he was never taught, so a loss on
+    unseen situations rises while the taught ones are still being learnt. A dialogue has one way of asking, so `valid`
+    of the dialogues are held back as a whole.
+    """
+    train, held = list[Entry](), list[Entry]()
+    dialogues = [entry.id for entry in entries if entry.turns]
+    random.Random(f"{seed} split").shuffle(dialogues)
+    apart = set(dialogues[:_share(len(dialogues), valid)])
     for entry in entries:
-        by_category[entry.category].append(entry.id)
-    for category, ids in by_category.items():
-        random.Random(f"{seed} split {category}").shuffle(ids)
-        held.update(ids[:max(1, round(len(ids) * valid)) if len(ids) > 1 else 0])
-    return [entry for entry in entries if entry.id not in held], [entry for entry in entries if entry.id in held]
+        if entry.turns:
+            (held if entry.id in apart else train).append(entry)
+            continue
+        prompts = list(entry.prompts)
+        random.Random(f"{seed} split {entry.id}").shuffle(prompts)
+        unseen = set(prompts[:_share(len(prompts), valid)])
+        train.append(entry.model_copy(update={"prompts": tuple(one for one in entry.prompts if one not in unseen)}))
+        if unseen:
+            held.append(entry.model_copy(update={"prompts": tuple(one for one in entry.prompts if one in unseen)}))
+    return train, held
+
+
+def _share(count: int, valid: float) -> int:
+    return max(1, round(count * valid)) if count > 1 else 0
 
 
 def expand(entries: Sequence[Entry], recipe: Dataset, rows: int, *, chat: Chat, asked: Sequence[Text], refused: Refused,
-           seed: str) -> list[Row]:
+           seed: str, to_intent: bool = False, apart: Collection[str] = ()) -> list[Row]:
     """About `rows` distinct rows: categories by the recipe's weights, entries of a category in turn.
 
-    A category that runs out of distinct rows gives fewer. Whatever is too close to an eval prompt is refused.
+    A category that runs out of distinct rows gives fewer. Whatever is too close to an eval prompt is refused, and what
+    reads like one of the prompts that are kept `apart` (folded, as `bare` leaves them).
     """
     quotas = _quotas(entries, recipe, rows)
     guard, taken, made = Guard(asked), set[str](), list[Row]()
@@ -90,10 +113,10 @@ def expand(entries: Sequence[Entry], recipe: Dataset, rows: int, *, chat: Chat, 
         wanted = len(made) + quota
         while len(made) < wanted and (alive := [i for i, spent in enumerate(tries) if spent < PATIENCE]):
             for i in alive:
-                row = next(sources[i])
-                key = json.dumps(row.messages, ensure_ascii=False)
+                row = replace(next(sources[i]), to_intent=to_intent)
+                key = json.dumps(row.messages[:-1] if to_intent else row.messages, ensure_ascii=False)
                 tries[i] += 1
-                if key in taken:
+                if key in taken or (apart and bare(row.user) in apart):
                     refused.duplicates += 1
                 elif guard.near(Text(row.entry, row.user)):
                     refused.contaminated += 1
@@ -108,8 +131,9 @@ def expand(entries: Sequence[Entry], recipe: Dataset, rows: int, *, chat: Chat, 
 
 
 def _measured(row: Row, chat: Chat) -> Row:
-    ids, before = chat.row(row.messages)
-    return replace(row, tokens=len(ids), supervised=len(ids) - before)
+    ids, before, reply, starts = chat.parsed(row.messages)
+    supervised = sum(start < intent_end(reply) for start in starts) if row.to_intent else len(ids) - before
+    return replace(row, tokens=before + supervised, supervised=supervised)
 
 
 def _quotas(entries: Iterable[Entry], recipe: Dataset, rows: int) -> dict[Category, int]:
@@ -157,22 +181,31 @@ def build(recipe: Recipe, entries: Sequence[Entry], chat: Chat, runs: Path, data
     asked, refused, settings = prompts(data), Refused(), recipe.dataset
     parts = dict(zip(("train", "valid"), split(entries, settings.valid, settings.seed), strict=True))
     sizes = {"train": settings.rows, "valid": round(settings.rows * settings.valid)}
-    made = {name: expand(part, settings, sizes[name], chat=chat, asked=asked, refused=refused, seed=f"{settings.seed} {name}")
+    apart = {bare(prompt) for entry in parts["valid"] for prompt in entry.prompts}
+    made = {name: expand(part, settings, sizes[name], chat=chat, asked=asked, refused=refused, seed=f"{settings.seed} {name}",
+                         apart=apart if name == "train" else ())
             for name, part in parts.items()}
+    made["train"] += expand(parts["train"], settings, settings.intent_rows, chat=chat, asked=asked, refused=refused,
+                            seed=f"{settings.seed} intents", to_intent=True, apart=apart)
     digests = {}
     for name, rows in made.items():
-        text = "".join(json.dumps({"messages": row.messages, "entry": row.entry}, ensure_ascii=False) + "\n" for row in rows)
+        text = "".join(json.dumps(_written(row), ensure_ascii=False) + "\n" for row in rows)
         digests[name] = hashlib.sha256(text.encode()).hexdigest()
         write_text(folder / f"{name}.jsonl", text)
     manifest = {
         "recipe": recipe.name, "base": recipe.base, "dataset": asdict(settings), "text": text_digest(entries, data),
         "digest": hashlib.sha256("".join(digests.values()).encode()).hexdigest(), "files": digests,
         "entries": {name: len(part) for name, part in parts.items()},
+        "asked": {name: sum(len(entry.prompts) or 1 for entry in part) for name, part in parts.items()},
         "duplicates_removed": refused.duplicates, "contaminated_removed": refused.contaminated,
         "too_long_removed": refused.too_long} | {name: _describe(rows) for name, rows in made.items()}
     write_text(folder / "report.html", render(manifest, made))
     write_text(folder / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
     return manifest
+
+
+def _written(row: Row) -> dict[str, Any]:
+    return {"messages": row.messages, "entry": row.entry} | ({"to_intent": True} if row.to_intent else {})
 
 
 def text_digest(entries: Sequence[Entry], data: Path | None = None) -> str:
@@ -190,7 +223,8 @@ def _describe(rows: Sequence[Row]) -> dict[str, Any]:
     for row in rows:
         by_category[row.category] += row.tokens
     return {
-        "rows": len(rows), "distinct": len({json.dumps(row.messages, ensure_ascii=False) for row in rows}),
+        "rows": len(rows), "distinct": len({json.dumps(_written(row), ensure_ascii=False) for row in rows}),
+        "to_intent": sum(row.to_intent for row in rows),
         "prompts": len({row.user for row in rows}), "unsupervised": sum(row.supervised < 1 for row in rows),
         "tokens": int(tokens.sum()), "supervised_tokens": sum(row.supervised for row in rows),
         "percentiles": {str(p): int(np.percentile(tokens, p)) for p in (50, 90, 99, 100)},

@@ -12,6 +12,7 @@ Noise = Callable[[str, random.Random], str]
 
 _ASCII = str.maketrans("çğıöşüÇĞİÖŞÜâîû", "cgiosuCGIOSUaiu")
 _VOWELS = "aeıioöuü"
+_NO_VOWELS = str.maketrans("", "", _VOWELS + "AEIİOÖUÜ")
 # Code, URLs, words with digits or inner capitals, names of things with a suffix: noise there changes what is asked.
 _FIXED = re.compile(r"```.*?```|`[^`]*`|\"[^\"]*\"|https?://\S+|\S*[\d_/&<>(){}\[\]=:.]\S+|\S*\d\S*|\b\w*[a-zçğıöşü][A-Z]\w*|\S+['’]\S+", re.S)
 _WORD = re.compile(r"[^\W\d_]{4,}")
@@ -92,6 +93,19 @@ def swap(text: str, rng: random.Random) -> str:
     return _one_word(text, swapped, rng, _WORD)
 
 
+def abbreviate(text: str, rng: random.Random) -> str:
+    """Words without their inner vowels, as hurried thumbs write them: nasılsın -> nslsn, yapıyorum -> ypyrm."""
+    share = rng.choice((0.4, 0.8))
+
+    def shortened(hit: re.Match[str]) -> str:
+        word = hit[0]
+        if rng.random() > share:
+            return word
+        tail = word[-1] if rng.random() < 0.5 else word[-1].translate(_NO_VOWELS)
+        return word[0] + word[1:-1].translate(_NO_VOWELS) + tail
+    return _free(text, lambda part: _WORD.sub(shortened, part))
+
+
 def address(text: str, rng: random.Random) -> str:
     """kanka, ya, abi before or after; a prompt that has one gets no second."""
     if _ADDRESS.search(tr_lower(text)) or not _LETTERS.search(text):
@@ -106,7 +120,7 @@ def address(text: str, rng: random.Random) -> str:
 
 KINDS: tuple[tuple[Noise, float], ...] = (
     (ascii_only, 3.0), (lower, 2.0), (capitals, 1.0), (punctuation, 2.5), (stretch, 1.5), (drop, 1.0), (double, 0.8),
-    (swap, 0.7), (address, 3.0))
+    (swap, 0.7), (abbreviate, 0.8), (address, 3.0))
 # A question that hangs on its letters (names, code, terms) bears no misspelling.
 GENTLE: tuple[tuple[Noise, float], ...] = ((ascii_only, 3.0), (lower, 2.0), (punctuation, 2.5), (address, 3.0))
 

@@ -24,12 +24,14 @@ class RecipeError(ValueError):
 class Dataset:
     """How training entries become rows.
 
-    `rows` is how many are asked for; `weights` is each category's share of them, as parts; `noise` is the share of
-    rows whose prompt is mistyped; `max_tokens` is the longest row; `valid` is the share of entries held back;
-    `system` is the system prompt of every row, none if empty.
+    `rows` is how many are asked for, `intent_rows` how many more that end behind the intent, the first clause of the
+    thinking; `weights` is each category's share of both, as parts; `noise` is the share of rows whose prompt is mistyped;
+    `max_tokens` is the longest row; `valid` is the share of each entry's prompts held back; `system` is the system prompt
+    of every row, none if empty.
     """
 
     rows: int = 14_000
+    intent_rows: int = 0
     weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CATEGORIES, 1.0))
     noise: float = 0.6
     max_tokens: int = 512
@@ -161,7 +163,7 @@ def _check_dataset(dataset: Dataset, path: Path) -> None:
         raise RecipeError(f"{path}: 'dataset.weights.{wrong[0]}' is {weights[wrong[0]]!r}; a number >= 0 is needed")
     if not sum(weights.values()) > 0:
         raise RecipeError(f"{path}: 'dataset.weights' has no positive weight; nothing would be trained")
-    _within(path, "dataset", dataset, {"rows": (1, 10**7), "noise": (0, 1), "max_tokens": (32, 32_768), "valid": (0.01, 0.5)})
+    _within(path, "dataset", dataset, {"rows": (1, 10**7), "intent_rows": (0, 10**7), "noise": (0, 1), "max_tokens": (32, 32_768), "valid": (0.01, 0.5)})
 
 
 def _check_train(train: Train, path: Path) -> None:
