@@ -24,7 +24,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from harness.cases import Case, load_cases  # noqa: E402
 from harness.engines import Reply, split_thinking  # noqa: E402
-from harness.files import write_text  # noqa: E402
+from harness.files import read_json, write_text  # noqa: E402
 from harness.intents import conversation  # noqa: E402
 from harness.iterations import steps  # noqa: E402
 from training.base import prepare  # noqa: E402
@@ -40,6 +40,7 @@ def main() -> None:
     options.add_argument("recipes", nargs="*", help="none: only draw what is measured")
     options.add_argument("--runs", type=Path, default=Path("runs/routes"))
     options.add_argument("--out", type=Path, default=Path("reports/training"))
+    options.add_argument("--every", type=int, default=300, help="steps between the checkpoints that are asked; a multiple of the recipe's")
     options.add_argument("--minutes", type=float, default=60.0, help="of training, a route")
     given = options.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -47,26 +48,27 @@ def main() -> None:
     known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for name in given.recipes:
         recipe = load_recipe(name)
-        recipe = replace(recipe, train=replace(recipe.train, keep=1000, patience=0, minutes=given.minutes, memory=16.0))
+        recipe = replace(recipe, train=replace(recipe.train, keep=1000, minutes=given.minutes, memory=16.0))
         made = train(recipe, given.runs)
         folder = given.runs / recipe.name / made["candidate"]
-        known[f"{recipe.name} {made['candidate']}"] = measured(recipe, made, folder, given.runs, known.get(f"{recipe.name} {made['candidate']}"))
+        known[f"{recipe.name} {made['candidate']}"] = measured(recipe, made, folder, given.runs, given.every,
+                                                                 known.get(f"{recipe.name} {made['candidate']}"))
         write_text(path, json.dumps(known, indent=1, ensure_ascii=False) + "\n")
     table(known)
     draw(known, given.out / "routes.png")
 
 
-def measured(recipe: Recipe, made: dict[str, Any], folder: Path, runs: Path, before: dict[str, Any] | None) -> dict[str, Any]:
-    """Accuracy of the base and of every checkpoint."""
+def measured(recipe: Recipe, made: dict[str, Any], folder: Path, runs: Path, every: int, before: dict[str, Any] | None) -> dict[str, Any]:
+    """Accuracy of the base, of every checkpoint whose step `every` divides, and of what the route ended with."""
     points = {point["iteration"]: point for point in (before or {}).get("points", [])}
-    for place in [folder / "checkpoint-000000", *sorted(folder.glob("checkpoint-*"))]:
-        iteration = int(place.name.rpartition("-")[2])
-        if iteration in points:
+    for place in [None, *sorted(folder.glob("checkpoint-*")), folder]:
+        state = {"iteration": 0, "tokens": 0, "seconds": 0.0} if place is None else made if place is folder else read_json(place / "state.json")
+        iteration = state["iteration"]
+        if iteration in points or (place not in (None, folder) and iteration % every):
             continue
-        state = json.loads((place / "state.json").read_text(encoding="utf-8")) if iteration else {"tokens": 0, "seconds": 0.0}
-        if iteration:
+        if place not in (None, folder):
             write_text(place / "adapter_config.json", (folder / "adapter_config.json").read_text(encoding="utf-8"))
-        found = accuracy(recipe, runs, place if iteration else None)
+        found = accuracy(recipe, runs, place)
         points[iteration] = {"iteration": iteration, "tokens": state["tokens"], "minutes": round(state["seconds"] / 60, 2), **found}
         print(f"{recipe.name} step {iteration}: {points[iteration]}", flush=True)
     settings = {key: value for key, value in made["recipe"]["train"].items() if key not in ("keep", "minutes", "memory", "patience")}

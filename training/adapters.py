@@ -15,9 +15,9 @@ from mlx.utils import tree_flatten
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from harness.files import write_text
+from training.merge import CONFIG, WEIGHTS
 from training.recipe import Train
 
-WEIGHTS, CONFIG = "adapters.safetensors", "adapter_config.json"
 # Architectures that fuse them have one layer for several.
 _FUSED = {"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj", "gate_proj": "gate_up_proj", "up_proj": "gate_up_proj"}
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import mlx.core as mx
 
 from harness.files import write_text
-from training.adapters import WEIGHTS, load, save
+from training.adapters import load, save
+from training.merge import WEIGHTS
 from training.team import Team
 
 STATE = "state.json"

@@ -133,9 +133,9 @@ ARCHITECTURES = {
     "phi3": Architecture("phi3", _names({**_TWO_NORMS, "attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"}), _phi3,
                          free_head=False, linear_rope=False),
 }
-_OUTSIDE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+OUTSIDE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 # Made from the configuration by who runs the model; no weights to train.
-_DERIVED = re.compile(r"rope_factors_(?:long|short)\.weight|rope_freqs\.weight")
+DERIVED = re.compile(r"rope_factors_(?:long|short)\.weight|rope_freqs\.weight")
 
 
 def architecture(header: Header) -> Architecture:
@@ -148,8 +148,8 @@ def architecture(header: Header) -> Architecture:
 def mlx_name(kind: Architecture, name: str) -> str:
     """mlx-lm's name of a tensor of a GGUF. Raises ConvertError."""
     stem, _, end = name.rpartition(".")
-    if stem in _OUTSIDE and end == "weight" and (stem != "output" or kind.model_type not in ("gemma", "gemma2")):
-        return f"{_OUTSIDE[stem]}.{end}"
+    if stem in OUTSIDE and end == "weight" and (stem != "output" or kind.model_type not in ("gemma", "gemma2")):
+        return f"{OUTSIDE[stem]}.{end}"
     found = re.fullmatch(r"blk\.(\d+)\.(\w+)", stem)
     if not found or found[2] not in kind.blocks or not (end == "weight" or (end == "bias" and found[2] in kind.biases)):
         raise ConvertError(f"tensor '{name}' has no place in {kind.model_type}")
@@ -160,7 +160,7 @@ def weights(header: Header) -> Iterator[tuple[str, Array]]:
     """Every tensor by mlx-lm's name, dequantised to float32, one at a time. Raises ConvertError."""
     kind = architecture(header)
     for tensor in header.reader.tensors:
-        if _DERIVED.fullmatch(tensor.name):
+        if DERIVED.fullmatch(tensor.name):
             continue
         try:
             values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
@@ -189,7 +189,7 @@ def convert(source: Path, out: Path) -> Json:
 
 def _safetensors(header: Header, kind: Architecture, path: Path) -> None:
     """Stream the weights: the header from the shapes first, then the bytes in the same order."""
-    tensors = [tensor for tensor in header.reader.tensors if not _DERIVED.fullmatch(tensor.name)]
+    tensors = [tensor for tensor in header.reader.tensors if not DERIVED.fullmatch(tensor.name)]
     half = sum(int(np.prod(tensor.shape)) for tensor in tensors) > HALF_FROM
     size, offset, index = 2 if half else 4, 0, {}
     for tensor in tensors:

@@ -101,6 +101,30 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Export:
+    """How trained weights are written. `type`: F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0, or what only the server writes, Q4_K_M and Q4_K_S."""
+
+    type: str = "F16"
+
+
+@dataclass(frozen=True)
+class Serve:
+    """How the model is served. It changes no weight.
+
+    `template` is a Go template for Ollama and `stop` the texts that end a reply; empty, both follow from the base's chat
+    template. `num_ctx` and `num_predict` are tokens. `keep` is how many candidates of a name a server keeps.
+    """
+
+    template: str = ""
+    stop: list[str] = field(default_factory=list)
+    temperature: float = 0.3
+    top_p: float = 0.9
+    num_ctx: int = 2048
+    num_predict: int = 512
+    keep: int = 3
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One candidate. The name is that of the file, of runs/<name> and of the model.
 
@@ -112,6 +136,8 @@ class Recipe:
     sha256: str = ""
     dataset: Dataset = Dataset()
     train: Train = Train()
+    export: Export = Export()
+    serve: Serve = Serve()
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -134,7 +160,10 @@ def load_recipe(path: str | Path) -> Recipe:
     weights = _section(Weights, given.pop("weights", {}) if isinstance(given, dict) else {}, path, "train.weights.")
     train = replace(_section(Train, given, path, "train."), weights=weights)
     _check_train(train, path)
-    return Recipe(**_values(Recipe, {"name": path.stem, **raw}, path), dataset=dataset, train=train)
+    export = _section(Export, raw.pop("export", {}), path, "export.")
+    serve = _section(Serve, raw.pop("serve", {}), path, "serve.")
+    _within(path, "serve", serve, {"temperature": (0, 2), "top_p": (0, 1), "num_ctx": (64, 10**7), "num_predict": (1, 10**6), "keep": (1, 1000)})
+    return Recipe(**_values(Recipe, {"name": path.stem, **raw}, path), dataset=dataset, train=train, export=export, serve=serve)
 
 
 def _section(cls: type[Section], raw: Any, path: Path, prefix: str) -> Section:
@@ -195,4 +224,5 @@ def _within(path: Path, section: str, values: object, limits: dict[str, tuple[fl
 def from_dict(values: dict[str, Any]) -> Recipe:
     """A recipe from what dataclasses.asdict made of it."""
     train = values["train"]
-    return Recipe(**{**values, "dataset": Dataset(**values["dataset"]), "train": Train(**{**train, "weights": Weights(**train["weights"])})})
+    return Recipe(**{**values, "dataset": Dataset(**values["dataset"]), "train": Train(**{**train, "weights": Weights(**train["weights"])}),
+                     "export": Export(**values.get("export", {})), "serve": Serve(**values.get("serve", {}))})

@@ -190,12 +190,17 @@ def _bpe(file: _File, vocabulary: dict[str, int], merges: list[tuple[str, str]],
 def _byte_level(file: _File, words: Words) -> Tokenizer:
     merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in file.need("ggml.merges"))]
     tokenizer = _bpe(file, {token: number for number, token in enumerate(file.tokens)}, merges, ignore_merges=words.whole)
+    tokenizer.pre_tokenizer = pre_tokenizer(words)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def pre_tokenizer(words: Words) -> pre_tokenizers.PreTokenizer:
+    """What cuts text before its merges."""
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not words.expression)
     first = (pre_tokenizers.Split(Regex(words.expression), "isolated") if words.expression
              else pre_tokenizers.Digits(individual_digits=True) if words.digits else None)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([first, byte_level]) if first else byte_level
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
+    return pre_tokenizers.Sequence([first, byte_level]) if first else byte_level
 
 
 def _sentencepiece(file: _File, *, prefix: bool) -> Tokenizer:

@@ -76,7 +76,7 @@ def _whole(folder: Path, manifest: dict[str, Any]) -> bool:
 
 def candidate(recipe: Recipe, base: Base, rows: Path) -> str:
     """The digest that names a candidate: of the recipe, the base and the rows; not of where it was trained, nor for how long."""
-    values = asdict(recipe)
+    values = {key: value for key, value in asdict(recipe).items() if key not in ("export", "serve")}
     for key in ("workers", "minutes", "memory", "keep"):
         values["train"].pop(key)
     content = {"recipe": values, "base": base.sha256 or _weights(base.directory), "rows": read_json(rows / MANIFEST).get("digest")}

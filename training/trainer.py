@@ -274,7 +274,7 @@ class Trainer:
                 file.write(json.dumps({key: value for key, value in event.items() if value is not None}) + "\n")
 
     def _finish(self, reason: str) -> dict[str, Any]:
-        from training.adapters import CONFIG, WEIGHTS
+        from training.merge import CONFIG, WEIGHTS
 
         state = self.state
         result = {"stop": reason, **asdict(state), "iterations": self.iterations, "gflops": self.gflops, "workers": self.team.size, "blas": self.loaded}

@@ -1,0 +1,247 @@
+"""Trained weights as a GGUF file: merged in float32 on the dequantised base, quantised once, streamed tensor by tensor.
+
+    python -m training export RECIPE [--type Q8_0] [--adapter]
+
+A GGUF base keeps its key-values, tokenizer included, and every tensor that training did not touch, byte for byte. Of a
+model directory the key-values are made from its config and tokenizer (training/keyvalues.py).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+from gguf import GGMLQuantizationType as Kind
+from gguf import GGUFValueType as ValueType
+from numpy.typing import NDArray
+
+from training.base import Base
+from training.convert import DERIVED, architecture, mlx_name
+from training.header import Array, Header
+from training.merge import Merge
+
+# What gguf writes by itself; the number is general.file_type (LlamaFileType of llama.cpp).
+TYPES = {Kind.F32: 0, Kind.F16: 1, Kind.BF16: 32, Kind.Q8_0: 7, Kind.Q5_0: 8, Kind.Q5_1: 9, Kind.Q4_0: 2, Kind.Q4_1: 3}
+# What only a server writes, from a file in F16, when it is asked to at create (facts/training.md 4.2).
+SERVED = ("Q4_K_S", "Q4_K_M")
+OWN = ("general.name", "general.file_type")
+
+
+class ExportError(ValueError):
+    """Nothing can be exported: one line with the reason."""
+
+
+@dataclass(frozen=True)
+class KeyValue:
+    """One key-value of a GGUF; `of` is the type of an array's items."""
+
+    key: str
+    value: Any
+    kind: ValueType
+    of: ValueType | None = None
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of the base: its names in GGUF and in mlx-lm, its shape (out, in), and where its values come from.
+
+    `raw` are the bytes as they are stored, of a GGUF base. `values` are the float32 values as mlx-lm has them, and
+    `stored` turns those into what llama.cpp has (gemma's norms, llama's rows of q and k). `mlx` is empty where mlx-lm
+    makes it from the configuration.
+    """
+
+    name: str
+    mlx: str
+    shape: tuple[int, ...]
+    kind: Kind
+    raw: Callable[[], NDArray[Any]] | None
+    values: Callable[[], Array]
+    stored: Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A base, ready to be written again."""
+
+    arch: str
+    key_values: Sequence[KeyValue]
+    tensors: Sequence[Tensor]
+
+
+def read(base: Base) -> Model:
+    """The base as its parts. Raises ConvertError, BaseError, OSError."""
+    if base.gguf is None:
+        from training.keyvalues import read_directory
+
+        return read_directory(base.directory)
+    header = Header(base.gguf)
+    return Model(header.name, list(_key_values(header)), list(_tensors(header)))
+
+
+def export(base: Base, adapter: Path | None, out: Path, *, kind: str, name: str) -> dict[str, Any]:
+    """Write the model to `out`, whole or not at all. Returns what it is: type, bytes, tensors merged and copied.
+
+    Without an adapter it is the base itself. Raises ExportError, MergeError, ConvertError, OSError.
+    """
+    wanted, everything = _kind(kind)
+    model, merge = read(base), Merge(adapter) if adapter else None
+    if merge:
+        merge.check({tensor.mlx for tensor in model.tensors})
+    plans = [_plan(tensor, merge, wanted, everything=everything) for tensor in model.tensors]
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        _write(temporary, model, plans, name, TYPES[wanted])
+        temporary.replace(out)
+    except OSError as error:
+        raise ExportError(f"{out} could not be written: {error.strerror or error}; what stood there stays") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return {"type": kind, "bytes": out.stat().st_size, "tensors": len(plans), "merged": sum(plan.merged for plan in plans),
+            "copied": sum(plan.copied for plan in plans)}
+
+
+def _kind(name: str) -> tuple[Kind, bool]:
+    """What the file is written in, and whether every matrix has to be: a server quantises only what is in F16 as a whole."""
+    if name in SERVED:
+        return Kind.F16, True
+    try:
+        return next(kind for kind in TYPES if kind.name == name), False
+    except StopIteration:
+        known = ", ".join([*(kind.name for kind in TYPES), *SERVED])
+        raise ExportError(f"type '{name}' is not known; {known} are, the last {len(SERVED)} written by the server") from None
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How one tensor is written."""
+
+    tensor: Tensor
+    kind: Kind
+    merged: bool
+    copied: bool
+    data: Callable[[], NDArray[Any]]
+
+    @property
+    def bytes(self) -> int:
+        rows, columns = int(np.prod(self.tensor.shape[:-1])), self.tensor.shape[-1]
+        size, length = gguf.GGML_QUANT_SIZES[self.kind]
+        return rows * columns // size * length
+
+
+def _plan(tensor: Tensor, merge: Merge | None, wanted: Kind, *, everything: bool) -> _Plan:
+    merged = bool(merge and tensor.mlx and merge.touches(tensor.mlx))
+    fixed = len(tensor.shape) == 1 or not tensor.mlx
+    if tensor.raw and not merged and (fixed or not everything):
+        return _Plan(tensor, tensor.kind, False, True, tensor.raw)
+    kind = Kind.F32 if fixed else wanted
+    if tensor.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0]:
+        kind = Kind.F16  # as llama.cpp does where rows are no whole blocks
+
+    def data() -> NDArray[Any]:
+        values = tensor.values()
+        if merged:
+            assert merge is not None
+            values = merge.merged(tensor.mlx, values)
+        if not np.isfinite(values).all():
+            raise ExportError(f"'{tensor.name}' has values that are no numbers; nothing is exported")
+        return gguf.quants.quantize(np.ascontiguousarray(tensor.stored(values)), kind)
+
+    return _Plan(tensor, kind, merged, False, data)
+
+
+def _write(path: Path, model: Model, plans: Sequence[_Plan], name: str, file_type: int) -> None:
+    writer = gguf.GGUFWriter(path, model.arch)
+    for one in model.key_values:
+        if one.key == "general.alignment":
+            writer.add_custom_alignment(int(one.value))
+        elif one.key not in OWN:
+            writer.add_key_value(one.key, one.value, one.kind, one.of)
+    writer.add_name(name)
+    writer.add_file_type(file_type)
+    for plan in plans:
+        # Its own type says how many values the bytes hold.
+        writer.add_tensor_info(plan.tensor.name, plan.tensor.shape, np.dtype(np.float32), plan.bytes, raw_dtype=plan.kind)
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for plan in plans:
+            writer.write_tensor_data(plan.data())
+    finally:
+        writer.close()
+
+
+def _key_values(header: Header) -> Iterator[KeyValue]:
+    for key, field in header.reader.fields.items():
+        if not key.startswith("GGUF.") and key != "general.architecture":
+            yield KeyValue(key, field.contents(), field.types[0], field.types[-1] if field.types[0] == ValueType.ARRAY else None)
+
+
+def _tensors(header: Header) -> Iterator[Tensor]:
+    kind = architecture(header)
+    for stored in header.reader.tensors:
+        norm = kind.norm_plus_one and "norm" in stored.name
+        shape = tuple(int(size) for size in reversed(stored.shape))
+        mlx = "" if DERIVED.fullmatch(stored.name) else mlx_name(kind, stored.name)
+        yield Tensor(stored.name, mlx, shape, stored.tensor_type, _raw(stored), _values(stored, shape, norm), _plus_one if norm else _same)
+
+
+def _raw(tensor: gguf.ReaderTensor) -> Callable[[], NDArray[Any]]:
+    return lambda: np.ascontiguousarray(tensor.data)
+
+
+def _values(tensor: gguf.ReaderTensor, shape: tuple[int, ...], norm: bool) -> Callable[[], Array]:
+    def read() -> Array:
+        values = np.asarray(gguf.quants.dequantize(tensor.data, tensor.tensor_type), dtype=np.float32).reshape(shape)
+        return values - 1 if norm else values
+    return read
+
+
+def _plus_one(values: Array) -> Array:
+    return values + np.float32(1)
+
+
+def _same(values: Array) -> Array:
+    return values
+
+
+def adapter_gguf(base: Base, adapter: Path, out: Path) -> dict[str, Any]:
+    """Write a LoRA adapter as a GGUF for Ollama's ADAPTER. Raises ExportError for another kind, MergeError, ConvertError.
+
+    Tensors are A^T (r, in) and B^T (out, r) under the base's own names; llama.cpp scales by alpha / r.
+    """
+    model, merge = read(base), Merge(adapter)
+    if merge.kind != "lora":
+        raise ExportError(f"an adapter of kind '{merge.kind}' has no place in a GGUF adapter; export the merged model")
+    merge.check({tensor.mlx for tensor in model.tensors})
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    writer = gguf.GGUFWriter(temporary, model.arch)
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", merge.scale * merge.rank)
+    count = 0
+    for tensor in model.tensors:
+        if tensor.mlx and merge.touches(tensor.mlx):
+            stem = tensor.mlx.removesuffix(".weight")
+            a, b = merge.tensor(f"{stem}.lora_a").T, merge.tensor(f"{stem}.lora_b").T
+            if (b.shape[0], a.shape[1]) != tensor.shape:
+                raise ExportError(f"{adapter}: '{stem}' adapts {(b.shape[0], a.shape[1])}, and the base has {tensor.shape}: an adapter of another model")
+            writer.add_tensor(f"{tensor.name}.lora_a", np.ascontiguousarray(a))
+            writer.add_tensor(f"{tensor.name}.lora_b", np.ascontiguousarray(tensor.stored(b)))
+            count += 1
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        temporary.replace(out)
+    except OSError as error:
+        raise ExportError(f"{out} could not be written: {error.strerror or error}; what stood there stays") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return {"type": "adapter", "bytes": out.stat().st_size, "tensors": 2 * count, "merged": count, "copied": 0}
