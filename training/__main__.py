@@ -35,6 +35,16 @@ def main(arguments: list[str] | None = None) -> int:
     train.add_argument("recipe", nargs="?", default="jessy-v2", help="a TOML file, or the name of one in training/recipes")
     train.add_argument("--runs", type=Path, default=Path("runs"), help="where the stages leave what they make")
     train.add_argument("--report-to", default="", help="wandb or swanlab, through mlx-lm's own callbacks; nothing is sent without it")
+    export = stages.add_parser("export", help="trained weights -> a GGUF file, proved to be what was trained")
+    export.add_argument("recipe", nargs="?", default="jessy-v2", help="a TOML file, or the name of one in training/recipes")
+    export.add_argument("--type", default="", help="F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0, Q4_K_M, Q4_K_S; the recipe's otherwise")
+    export.add_argument("--adapter", action="store_true", help="a GGUF LoRA adapter for Ollama's ADAPTER in place of the merged model")
+    export.add_argument("--runs", type=Path, default=Path("runs"), help="where the stages leave what they make")
+    register = stages.add_parser("register", help="the exported file -> a model of Ollama and of the embedded engine")
+    register.add_argument("recipe", nargs="?", default="jessy-v2", help="a TOML file, or the name of one in training/recipes")
+    register.add_argument("--engine", choices=("auto", "ollama", "embedded"), default="auto", help="auto: both, Ollama where a server answers")
+    register.add_argument("--host", default=None, help="the Ollama server; OLLAMA_HOST otherwise")
+    register.add_argument("--runs", type=Path, default=Path("runs"), help="where the stages leave what they make")
     ask = stages.add_parser("ask", help="what a trained recipe says, before anything is exported")
     ask.add_argument("recipe", help="a TOML file, or the name of one in training/recipes")
     ask.add_argument("prompts", nargs="+", help="one user message each")
@@ -46,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
             return ready(load_recipe(given.recipe), given.runs)
         if given.stage == "train":
             return trained(load_recipe(given.recipe), given.runs, given.report_to)
+        if given.stage in ("export", "register"):
+            return released(load_recipe(given.recipe), given)
         if given.stage == "ask":
             return asked(load_recipe(given.recipe), given)
         entries = load_entries(given.data)
@@ -84,6 +96,23 @@ def trained(recipe: Recipe, runs: Path, report_to: str) -> int:
           f"{made['tokens']} tokens in {made['seconds'] / 60:.1f} min, {made['memory']:.1f} GB at most")
     print(runs / recipe.name / made["candidate"])
     return 1 if made["stop"] == "nan" else 0
+
+
+def released(recipe: Recipe, given: Any) -> int:
+    """Export a recipe, or register what is exported. Returns 1 where the file is not what was trained, or a server fails."""
+    from training.export import ExportError, stage
+    from training.parity import ParityError
+    from training.register import RegisterError, register
+
+    try:
+        if given.stage == "export":
+            stage(recipe, given.runs, kind=given.type, adapter=given.adapter)
+        else:
+            print("\n".join(register(recipe, given.runs, engine=given.engine, host=given.host)))
+    except (ExportError, ParityError, RegisterError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 def asked(recipe: Recipe, given: Any) -> int:

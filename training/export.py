@@ -2,13 +2,15 @@
 
     python -m training export RECIPE [--type Q8_0] [--adapter]
 
-A GGUF base keeps its key-values, tokenizer included, and every tensor that training did not touch, byte for byte. Of a
-model directory the key-values are made from its config and tokenizer (training/keyvalues.py).
+A GGUF base keeps its key-values, tokenizer included, byte for byte, and in a quantised file every tensor that training did
+not touch. Of a model directory the key-values are made from its config and tokenizer (training/keyvalues.py).
 """
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +22,18 @@ from gguf import GGMLQuantizationType as Kind
 from gguf import GGUFValueType as ValueType
 from numpy.typing import NDArray
 
-from training.base import Base
+from harness.files import read_json, sha256, write_text
+from training.base import Base, prepare
 from training.convert import DERIVED, architecture, mlx_name
 from training.header import Array, Header
-from training.merge import Merge
+from training.merge import WEIGHTS, Merge
+from training.recipe import Recipe
 
 # What gguf writes by itself; the number is general.file_type (LlamaFileType of llama.cpp).
 TYPES = {Kind.F32: 0, Kind.F16: 1, Kind.BF16: 32, Kind.Q8_0: 7, Kind.Q5_0: 8, Kind.Q5_1: 9, Kind.Q4_0: 2, Kind.Q4_1: 3}
 # What only a server writes, from a file in F16, when it is asked to at create (facts/training.md 4.2).
 SERVED = ("Q4_K_S", "Q4_K_M")
+MANIFEST = "manifest.json"
 OWN = ("general.name", "general.file_type")
 
 
@@ -73,6 +78,61 @@ class Model:
     tensors: Sequence[Tensor]
 
 
+def stage(recipe: Recipe, runs: Path, *, kind: str = "", adapter: bool = False, told: Callable[[str], None] = print) -> dict[str, Any]:
+    """Export a recipe's trained candidate, prove it, and return its manifest; what is done already is not done again.
+
+    Leaves runs/<recipe>/<candidate>/export/{model.gguf or adapter.gguf, parity.json, manifest.json}, the manifest last.
+    Raises ExportError, MergeError, ParityError, BaseError, ConvertError, OSError.
+    """
+    from training.parity import dialogues, prove
+    from training.train import candidate, device, rows_of
+
+    base = prepare(recipe.base, runs)
+    rows = rows_of(recipe, base, runs)
+    trained = runs / recipe.name / candidate(recipe, base, rows)
+    if not (trained / "manifest.json").is_file():
+        raise ExportError(f"{trained} is not trained to its end; 'python -m training train {recipe.name}' does it")
+    kind = "adapter" if adapter else kind or recipe.export.type
+    folder = trained / "export"
+    folder.mkdir(exist_ok=True)
+    file = folder / ("adapter.gguf" if adapter else "model.gguf")
+    wanted = {"recipe": recipe.name, "candidate": trained.name, "type": kind, "file": file.name, "base": base.sha256, "adapter": sha256(trained / WEIGHTS)}
+    known = read_json(folder / MANIFEST)
+    if wanted.items() <= known.items() and file.is_file() and sha256(file) == known.get("sha256"):
+        told(f"exported already: {file}")
+        return known
+    (folder / MANIFEST).unlink(missing_ok=True)
+    start = time.perf_counter()
+    # A candidate's tag is part of no file: two exports of the same weights are the same bytes.
+    made = adapter_gguf(base, trained, file) if adapter else export(base, trained, file, kind=kind, name=recipe.name)
+    seconds = time.perf_counter() - start
+    told(f"{file}: {made['bytes'] / 1e6:.0f} MB, {made['merged']} tensors merged, {made['copied']} copied from the base, {seconds:.1f} s")
+    parity = None
+    if not adapter:
+        parity = prove(base, trained, file, dialogues(rows / "valid.jsonl"), kind="F16" if kind in SERVED else kind, device=device())
+        told(f"parity: {parity['top1']:.2%} of {parity['positions']} positions the same in mlx-lm, {parity['llama_cpp']['top1']:.2%} of "
+             f"{parity['llama_cpp']['positions']} in llama.cpp; largest difference of a logit {parity['max_difference']:.3g}, "
+             f"and {parity['adapter']['max_change']:.3g} by training")
+    manifest = {**wanted, **made, "sha256": sha256(file), "seconds": round(seconds, 2), "parity": parity}
+    write_text(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    return manifest
+
+
+def exported(recipe: Recipe, runs: Path) -> tuple[Base, Path, dict[str, Any]]:
+    """The base, the folder and the manifest of a recipe's export. Raises ExportError where there is none, or its file changed since."""
+    from training.train import candidate, rows_of
+
+    base = prepare(recipe.base, runs)
+    folder = runs / recipe.name / candidate(recipe, base, rows_of(recipe, base, runs)) / "export"
+    made = read_json(folder / MANIFEST)
+    if not made:
+        raise ExportError(f"{folder} has no whole export; 'python -m training export {recipe.name}' makes it")
+    file = folder / str(made["file"])
+    if not file.is_file() or sha256(file) != made["sha256"]:
+        raise ExportError(f"{file} is not the file that was proved; 'python -m training export {recipe.name}' makes it again")
+    return base, folder, made
+
+
 def read(base: Base) -> Model:
     """The base as its parts. Raises ConvertError, BaseError, OSError."""
     if base.gguf is None:
@@ -106,14 +166,20 @@ def export(base: Base, adapter: Path | None, out: Path, *, kind: str, name: str)
 
 
 def _kind(name: str) -> tuple[Kind, bool]:
-    """What the file is written in, and whether every matrix has to be: a server quantises only what is in F16 as a whole."""
+    """What trained matrices are written in, and whether the base's other matrices are too.
+
+    llama.cpp rounds activations to 8 bits where a matrix is quantised, so a file that is to compute what training
+    computed has none that is; and a server quantises only what is in F16 as a whole. Next to quantised trained matrices
+    the base's own bytes are the nearest to what training saw.
+    """
     if name in SERVED:
         return Kind.F16, True
     try:
-        return next(kind for kind in TYPES if kind.name == name), False
+        found = next(kind for kind in TYPES if kind.name == name)
     except StopIteration:
         known = ", ".join([*(kind.name for kind in TYPES), *SERVED])
         raise ExportError(f"type '{name}' is not known; {known} are, the last {len(SERVED)} written by the server") from None
+    return found, found in (Kind.F32, Kind.F16, Kind.BF16)
 
 
 @dataclass(frozen=True)

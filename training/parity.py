@@ -57,7 +57,8 @@ def prove(base: Base, adapter: Path | None, exported: Path, spoken: Sequence[Seq
              "rows": parsed, "points": [(number, place) for number, (ids, before) in enumerate(parsed) for place in _places(before, len(ids))]}
     found = _child("mlx", asked, device)
     theirs = _child("llama", asked, "cpu")
-    agreed = [ours["token"] == other["token"] for ours, other in zip(found["points"], theirs["points"], strict=True)]
+    agreed = [ours["silent"] if other["token"] is None else ours["token"] == other["token"]
+              for ours, other in zip(found["points"], theirs["points"], strict=True)]
     apart = max((abs(ours["logprobs"][token] - value) for ours, other in zip(found["points"], theirs["points"], strict=True)
                  for token, value in other["logprobs"].items() if token in ours["logprobs"]), default=0.0)
     result = {"type": kind, "bar": BARS.get(kind, COARSE), "dialogues": len(parsed), "positions": found["positions"], "top1": found["top1"],
@@ -127,7 +128,9 @@ def _mlx(asked: dict[str, Any]) -> dict[str, Any]:
             mx.eval(found)
             yield found
 
-    plain, trained = (load_model(Path(asked["base"]), lazy=False)[0] for _ in range(2))
+    (plain, config), (trained, _) = (load_model(Path(asked["base"]), lazy=False) for _ in range(2))
+    ends = config["eos_token_id"] if isinstance(config["eos_token_id"], list) else [config["eos_token_id"]]
+    words = chat(Path(asked["base"])).tokenizer
     if asked["adapter"]:
         load_adapters(trained, asked["adapter"])
     with tempfile.TemporaryDirectory(dir=Path(asked["exported"]).parent, prefix=".parity-") as scratch:
@@ -148,7 +151,7 @@ def _mlx(asked: dict[str, Any]) -> dict[str, Any]:
             row = one[place - before]
             chances = row - mx.logsumexp(row)
             best: Any = mx.argsort(-chances)[:4 * TOP].tolist()
-            points[number, place] = {"token": best[0], "logprobs": {str(token): float(chances[token]) for token in best}}
+            points[number, place] = {"token": best[0], "silent": best[0] in ends or "\ufffd" in words.decode([best[0]]), "logprobs": {str(token): float(chances[token]) for token in best}}
     return {"positions": positions, "top1": same / max(1, positions), "max_difference": apart, "max_change": moved,
             "top1_changed": changed / max(1, positions), "points": list(points.values())}
 
@@ -165,8 +168,10 @@ def _llama(asked: dict[str, Any]) -> dict[str, Any]:
         answer = server.handle_completions({"prompt": asked["rows"][number][0][:place], "n_predict": 1, "temperature": 0, "n_probs": TOP})
         if isinstance(answer, str):
             answer = json.loads(answer)
-        top = answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
-        points.append({"token": top[0]["id"], "logprobs": {str(one["id"]): one["logprob"] for one in top}})
+        content = (answer["choices"][0].get("logprobs") or {}).get("content") or []
+        top = content[0]["top_logprobs"] if content else []
+        # Where the likeliest token ends the reply, or is the first bytes of a letter, llama.cpp says nothing of any.
+        points.append({"token": top[0]["id"] if top else None, "logprobs": {str(one["id"]): one["logprob"] for one in top}})
     return {"points": points}
 
 

@@ -53,7 +53,7 @@ class Turns:
             f'{{{{ {"if" if role == "system" else "else if"} eq .Role "{role}" }}}}{_go(self.before[role])}'
             + (f'{{{{ if and .Thinking (eq (len (slice $.Messages $i)) 1) }}}}{_go(THINK[0])}{{{{ .Thinking }}}}{_go(THINK[1])}{{{{ end }}}}' if role == "assistant" else "")
             + f'{{{{ .Content }}}}{_go(self.after[role])}' for role in ROLES)
-        first = f'{{{{ if ne (index .Messages 0).Role "system" }}}}{_go(self.alone)}{{{{ end }}}}' if self.alone else ""
+        first = f'{{{{ if and .Messages (ne (index .Messages 0).Role "system") }}}}{_go(self.alone)}{{{{ end }}}}' if self.alone else ""
         return f"{first}{{{{ range $i, $_ := .Messages }}}}{turns}{{{{ end }}}}{{{{ end }}}}{_go(self.reply)}"
 
 

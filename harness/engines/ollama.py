@@ -63,7 +63,7 @@ class Ollama:
         self.host = address(host)
         # A proxy or a redirect would carry prompts to a machine that the user did not name.
         self._client = _Client(self.host, timeout=httpx.Timeout(None, connect=2.0), follow_redirects=False,
-                               trust_env=not _is_loopback(self.host))
+                               trust_env=not is_loopback(self.host))
 
     async def names(self) -> list[str]:
         return [str(model.model) for model in (await self._call(self._client.list())).models]
@@ -169,7 +169,7 @@ def address(host: str | None) -> str:
     return f"{parts.scheme}://{f'[{name}]' if name and ':' in name else name}:{port}"
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
     name = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(name).is_loopback
