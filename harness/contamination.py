@@ -21,6 +21,7 @@ from harness.turkish import fold
 
 RATIO = 90
 N = 8
+SLICE = 4096
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,21 @@ def overlaps(asked: Sequence[Text], texts: Sequence[Text]) -> list[Overlap]:
 
 def close(left: Sequence[str], right: Sequence[str], cutoff: int) -> Iterator[tuple[int, int, int]]:
     """Pairs (index left, index right, ratio) with rapidfuzz ratio >= cutoff, in slices that fit the memory."""
-    for start in range(0, len(right), 4096):
-        scores = process.cdist(left, right[start:start + 4096], scorer=fuzz.ratio, score_cutoff=cutoff,
-                               dtype=np.uint8, workers=-1)
-        for one, other in np.argwhere(scores):
-            yield int(one), start + int(other), int(scores[one, other])
+    for start in range(0, len(right), SLICE):
+        yield from _close(left, right[start:start + SLICE], start, cutoff)
+
+
+def alike(texts: Sequence[str], cutoff: int) -> Iterator[tuple[int, int, int]]:
+    """Pairs (index, larger index, ratio) within one list, as `close` finds them; each is compared once."""
+    for start in range(0, len(texts), SLICE):
+        part = texts[start:start + SLICE]
+        yield from (found for found in _close(texts[:start + len(part)], part, start, cutoff) if found[0] < found[1])
+
+
+def _close(left: Sequence[str], right: Sequence[str], start: int, cutoff: int) -> Iterator[tuple[int, int, int]]:
+    scores = process.cdist(left, right, scorer=fuzz.ratio, score_cutoff=cutoff, dtype=np.uint8, workers=-1)
+    for one, other in np.argwhere(scores):
+        yield int(one), start + int(other), int(scores[one, other])
 
 
 def ngrams(text: str) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.appropriateness import formal
 from harness.cases import WORDS, Case, Kind, load_intents
-from harness.contamination import RATIO, Text, bare, close, overlaps, prompts
+from harness.contamination import RATIO, Text, alike, bare, overlaps, prompts
 from harness.emotion import empathy
 from harness.engines import Reply
 from harness.facts import keywords_only
@@ -162,8 +162,8 @@ def _alike(entries: Sequence[Entry]) -> Iterator[str]:
     """Prompts that are the same after folding, or close ones of two entries; dialogues are compared whole."""
     said = [(entry, text) for entry in entries for text in (entry.prompts or (" / ".join(turn.user for turn in entry.turns),))]
     folded = [bare(text) for _, text in said]
-    for one, other, score in close(folded, folded, RATIO):
-        if one < other and (folded[one] == folded[other] or said[one][0] is not said[other][0]):
+    for one, other, score in alike(folded, RATIO):
+        if folded[one] == folded[other] or said[one][0] is not said[other][0]:
             (entry, text), (again, _) = said[other], said[one]
             how = "the same" if folded[one] == folded[other] else f"{score} % alike"
             yield f"{entry.id}: near-duplicate: prompt {how} as in '{again.id}': {text[:70]!r}"

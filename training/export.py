@@ -81,11 +81,13 @@ class Model:
 def stage(recipe: Recipe, runs: Path, *, kind: str = "", adapter: bool = False, told: Callable[[str], None] = print) -> dict[str, Any]:
     """Export a recipe's trained candidate, prove it, and return its manifest; what is done already is not done again.
 
-    Leaves runs/<recipe>/<candidate>/export/{model.gguf or adapter.gguf, parity.json, manifest.json}, the manifest last.
+    Leaves runs/<recipe>/<candidate>/export/{model.gguf or adapter.gguf, parity.json, manifest.json}, the manifest last,
+    and the candidate's page with what was found.
     Raises ExportError, MergeError, ParityError, BaseError, ConvertError, OSError.
     """
+    from training.page import candidate_page
     from training.parity import dialogues, prove
-    from training.train import candidate, device, rows_of
+    from training.train import PAGE, REASONS, candidate, device, rows_of
 
     base = prepare(recipe.base, runs)
     rows = rows_of(recipe, base, runs)
@@ -114,6 +116,8 @@ def stage(recipe: Recipe, runs: Path, *, kind: str = "", adapter: bool = False, 
              f"{parity['llama_cpp']['positions']} in llama.cpp; largest difference of a logit {parity['max_difference']:.3g}, "
              f"and {parity['adapter']['max_change']:.3g} by training")
     manifest = {**wanted, **made, "sha256": sha256(file), "seconds": round(seconds, 2), "parity": parity}
+    of = read_json(trained / MANIFEST)
+    write_text(trained / PAGE, candidate_page(of, REASONS[of["stop"]], trained / "loss.png", manifest))
     write_text(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     return manifest
 

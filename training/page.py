@@ -1,7 +1,8 @@
-"""The page of a data set: what a candidate will be taught, in counts, tokens and examples."""
+"""The pages of training: of a data set, what will be taught; of a candidate, how training went and what was exported."""
 
 from __future__ import annotations
 
+import base64
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,15 +20,28 @@ EXAMPLES = 3
 
 
 def render(manifest: Mapping[str, Any], rows: Mapping[str, Sequence[Row]]) -> str:
-    """One HTML page without scripts; the same input gives the same bytes."""
+    """The data set's page, without scripts; the same input gives the same bytes."""
+    return _environment().get_template("dataset.html.j2").render(
+        m=manifest, examples={name: _examples(of) for name, of in _by_category(rows["train"]).items()})
+
+
+def candidate_page(manifest: Mapping[str, Any], reason: str, plot: Path, exported: Mapping[str, Any] | None = None) -> str:
+    """The candidate's page, from its manifest and that of its export, where there is one."""
+    recipe = manifest["recipe"]
+    sections = {name: {key: value for key, value in recipe[name].items() if value not in ("", [])} for name in ("dataset", "train", "export", "serve")
+                if name in recipe}
+    drawn = base64.b64encode(plot.read_bytes()).decode() if plot.is_file() else ""
+    return _environment().get_template("candidate.html.j2").render(m=manifest, reason=reason, plot=drawn, e=exported, sections=sections)
+
+
+def _environment() -> Environment:
     style = Path(harness.__file__ or "").parent / "templates"
     environment = Environment(
         loader=ChoiceLoader([FileSystemLoader(Path(__file__).parent / "templates"), FileSystemLoader(style)]), autoescape=True,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         finalize=lambda value: visible(value) if isinstance(value, str) and type(value) is str else value)
     environment.filters["thousands"] = lambda value: f"{value:,}".replace(",", "\u00a0")
-    page = environment.get_template("dataset.html.j2")
-    return page.render(m=manifest, examples={name: _examples(of) for name, of in _by_category(rows["train"]).items()})
+    return environment
 
 
 def _by_category(rows: Sequence[Row]) -> dict[str, list[Row]]:

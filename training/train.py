@@ -2,7 +2,7 @@
 
     python -m training train RECIPE
 
-Leaves runs/<recipe>/<candidate>/{adapters.safetensors, adapter_config.json, metrics.jsonl, loss.png, manifest.json}, the
+Leaves runs/<recipe>/<candidate>/{adapters.safetensors, adapter_config.json, metrics.jsonl, loss.png, report.html, manifest.json}, the
 manifest last. A candidate is named by the digest of all that makes it: recipe, base, rows. Run again, it goes on where
 it was, or says that it is done.
 """
@@ -30,7 +30,7 @@ from training.base import Base, prepare
 from training.recipe import Recipe
 from training.trainer import METRICS, REQUEST, RESULT, Request
 
-MANIFEST = "manifest.json"
+MANIFEST, PAGE = "manifest.json", "report.html"
 REASONS = {"done": "every step was taken", "early": "the validation loss did not fall any more", "time": "the time was up",
            "memory": "the memory was used up", "nan": "the loss was no number any more; a lower learning rate would help"}
 
@@ -177,11 +177,13 @@ def _event(line: str) -> dict[str, Any]:
 
 
 def _finish(folder: Path, recipe: Recipe, base: Base, rows: Path) -> dict[str, Any]:
+    from training.page import candidate_page
     from training.watch import plot
 
     result = read_json(folder / RESULT)
     plot(folder / METRICS, folder / "loss.png", recipe.name)
     manifest = {"recipe": asdict(recipe), "candidate": folder.name, "base": {"name": base.name, "sha256": base.sha256},
                 "dataset": read_json(rows / MANIFEST).get("digest"), "adapter": sha256(folder / "adapters.safetensors"), **result}
+    write_text(folder / PAGE, candidate_page(manifest, REASONS[manifest["stop"]], folder / "loss.png"))
     write_text(folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
     return manifest
