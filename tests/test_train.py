@@ -145,6 +145,18 @@ def test_killed_at_any_step_it_ends_with_the_same_bytes(trained: tuple[Path, Pat
     assert ours == theirs
 
 
+def test_going_on_with_another_blas_is_said(trained: tuple[Path, Path, str], tmp_path: Path) -> None:
+    """As on another machine: it may, and the bytes will not be those of one machine."""
+    mine, mine_runs = again(trained, tmp_path)
+    kill_when(mine, mine_runs, 7)
+    state = max(left(mine, mine_runs).glob("checkpoint-*")) / "state.json"
+    found = json.loads(state.read_text(encoding="utf-8"))
+    state.write_text(json.dumps({**found, "blas": "libmkl_rt.so.2"}), encoding="utf-8")
+    done = train(mine, mine_runs)
+    assert done.returncode == 0 and "begun with libmkl_rt.so.2 and resumed with" in done.stdout
+    assert manifest(left(mine, mine_runs))["blas"] == found["blas"]
+
+
 def kill_when(path: Path, runs: Path, after: int) -> None:
     """Start the trainer as the stage does, and kill every process of it once step `after` is done."""
     folder = prepared(path, runs)

@@ -29,7 +29,7 @@ STATE = "state.json"
 class State:
     """Where a training stands. `iteration` steps are done; the data's order and dropout follow from it and the seed.
 
-    `unreported` are the losses of the steps since the last line of metrics.
+    `unreported` are the losses of the steps since the last line of metrics, `blas` is what computed the products.
     """
 
     iteration: int = 0
@@ -40,6 +40,7 @@ class State:
     first_loss: float = float("nan")
     memory: float = 0.0
     unreported: list[float] = field(default_factory=list)
+    blas: str = ""
 
 
 def write(folder: Path, state: State, weights: Mapping[str, mx.array], optimizer: Mapping[str, mx.array], team: Team, keep: int) -> None:

@@ -155,6 +155,9 @@ class Trainer:
             self.state, weights, optimizer = found
             self.stepper.restore(weights, optimizer)
             self.window = Window(self.state.unreported)
+            if self.state.blas != self.loaded:
+                said.append(f"begun with {self.state.blas or 'the BLAS of mlx'} and resumed with {self.loaded or 'the BLAS of mlx'}, which rounds otherwise: "
+                            "the result will not be byte for byte that of one machine")
             self._log({"resumed": self.state.iteration, "lines": said})
         elif said:
             raise OSError(f"{self.folder}: no checkpoint can be read: {said[0]}; move the folder away to begin anew")
@@ -162,6 +165,7 @@ class Trainer:
             checkpoint.clear(self.folder)
         self.team.exchange(None)
         self._truncate(self.state.iteration if found else -1)
+        self.state.blas = self.loaded
         self.started = time.perf_counter() - self.state.seconds
         return found is not None
 
@@ -277,7 +281,7 @@ class Trainer:
         from training.merge import CONFIG, WEIGHTS
 
         state = self.state
-        result = {"stop": reason, **asdict(state), "iterations": self.iterations, "gflops": self.gflops, "workers": self.team.size, "blas": self.loaded}
+        result = {"stop": reason, **asdict(state), "iterations": self.iterations, "gflops": self.gflops, "workers": self.team.size}
         result.pop("unreported")
         if self.team.rank == 0:
             for name in (WEIGHTS, CONFIG):
