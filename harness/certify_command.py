@@ -31,6 +31,11 @@ def command(*, sample: int | None = None, out: Path | None = None, check: bool =
             embed: str | None = None, judge: str | None = None, hosts: tuple[str, ...] = ()) -> int:
     """0 certified, 1 not, or with `check` another certificate than the one that lies there; 3 no server, 4 usage."""
     path, sample = out or standing.FILE, SAMPLE if sample is None else sample
+    criterion, _, family = (show or "").partition(":")
+    criterion = criterion if criterion in SCORERS else f"test_{criterion}"
+    if show and (criterion not in SCORERS or (family and family not in FAMILIES)):
+        print(f"--show {show}: criteria are {', '.join(SCORERS)}; families are {', '.join(FAMILIES)}", file=sys.stderr)
+        return 4
 
     def tick(name: str) -> None:
         if sys.stderr.isatty():
@@ -43,7 +48,7 @@ def command(*, sample: int | None = None, out: Path | None = None, check: bool =
         if judge:
             return _judge(judge, hosts, found)
         if show:
-            return _show(found, *show.partition(":")[::2])
+            return _show(found, criterion, family)
         content = certificate(found, sample, tick)
     except (Unreachable, RequestFailed) as error:
         print(error, file=sys.stderr)
@@ -111,14 +116,10 @@ def _title(criterion: str) -> tuple[str, str]:
 
 def _show(found: Evidence, criterion: str, family: str) -> int:
     """What the scorer gets wrong, for who writes its rules: refused good replies, accepted bad ones. Nothing held out."""
-    name = criterion if criterion in SCORERS else f"test_{criterion}"
-    if name not in SCORERS or (family and family not in FAMILIES):
-        print(f"--show {criterion}:{family}: criteria are {', '.join(SCORERS)}; families are {', '.join(FAMILIES)}", file=sys.stderr)
-        return 4
-    wrong = [(one.case, one.reply, "; ".join(reasons)) for one, held_out, kept, reasons in found.good[name] if not held_out and not kept]
+    wrong = [(one.case, one.reply, "; ".join(reasons)) for one, held_out, kept, reasons in found.good[criterion] if not held_out and not kept]
     if family:
         wrong = [(one.bad.case, one.bad.reply, "accepted") for one in found.bad
-                 if one.criterion == name and one.bad.family == family and one.passed and not one.bad.held_out]
+                 if one.criterion == criterion and one.bad.family == family and one.passed and not one.bad.held_out]
     for case, reply, reason in wrong:
         print(visible(f"{case.id}: {case.prompts[-1]}\n    {reply.text}\n    {reason}"))
     print(f"{len(wrong)} {'accepted' if family else 'refused'}")
