@@ -224,7 +224,7 @@ def test_the_stage_exports_once_and_proves_it(pipeline: tuple[Path, Path]) -> No
     assert done.returncode == 0, done.stderr
     folder = left(*pipeline) / "export"
     made = json.loads((folder / "manifest.json").read_text())
-    assert made["parity"]["passed"] and made["parity"]["dialogues"] == 12 and made["type"] == "F16"
+    assert made["parity"]["passed"] and made["parity"]["dialogues"] == 32 and made["type"] == "F16"
     assert "parity: " in done.stdout and "positions the same in mlx-lm" in done.stdout
     before = (folder / "model.gguf").stat().st_mtime_ns
     assert "exported already" in stage(pipeline).stdout and (folder / "model.gguf").stat().st_mtime_ns == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -18,15 +19,16 @@ import pytest
 from harness.cases import load_cases
 from harness.engines import Options
 from harness.engines.embedded import Embedded
+from harness.fetch import fetch
 from tests.conftest import ROOT, Evals
 from tests.real_ollama import Unavailable, assemble, serve
-from training.base import chat, prepare
+from training.base import chat
 from training.export import exported
 from training.generate import replies
 from training.recipe import Recipe, Serve, load_recipe
 from training.register import RegisterError, Server, register, to_models
 from training.served import PROBES, Served, ServeError, served, take_apart
-from training.tokenizer import Chat
+from training.tokenizer import Chat, read_chat
 
 # A few steps from the real base, through every stage. What they teach is not the point; that it arrives is.
 RECIPE = """
@@ -45,6 +47,8 @@ evaluate_every = 100
 valid_rows = 2
 """
 TOKENS = 24
+# Minutes, most of them replies of a model that was hardly trained: not in CI until they are quicker.
+slow = pytest.mark.skipif("JESSY_REGISTER" not in os.environ, reason="takes minutes; JESSY_REGISTER=1 runs it")
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +73,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield host
 
 
+@pytest.fixture
+def client(server: str) -> Iterator[ollama.Client]:
+    with ollama.Client(server, trust_env=False) as opened:
+        yield opened
+
+
 @pytest.fixture(scope="module")
 def registered(candidate: tuple[Recipe, Path], server: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[str], Path]:
     """(places, what was told, models/) of a candidate in both engines."""
@@ -76,10 +86,11 @@ def registered(candidate: tuple[Recipe, Path], server: str, tmp_path_factory: py
     return register(*candidate, host=server, models=models, told=told.append), told, models
 
 
-def test_both_engines_have_the_candidate(registered: tuple[list[str], list[str], Path], candidate: tuple[Recipe, Path], server: str) -> None:
+@slow
+def test_both_engines_have_the_candidate(registered: tuple[list[str], list[str], Path], candidate: tuple[Recipe, Path], server: str,
+                                         client: ollama.Client) -> None:
     places, told, models = registered
     tag = f"jessy-ci:{exported(*candidate)[1].parent.name}"
-    client = ollama.Client(server, trust_env=False)
     shown, named = client.show(tag), client.show("jessy-ci")
     assert shown.template == named.template and "thinking" in (shown.capabilities or [])
     assert places == [str(models / "jessy-ci"), f"jessy-ci ({tag}) at {server}"]
@@ -92,7 +103,8 @@ def test_both_engines_have_the_candidate(registered: tuple[list[str], list[str],
         assert f"PARAMETER {name} {value}" in text
 
 
-def test_the_engines_and_mlx_say_the_same(registered: tuple[list[str], list[str], Path], candidate: tuple[Recipe, Path], server: str) -> None:
+@slow
+def test_the_engines_and_mlx_say_the_same(registered: tuple[list[str], list[str], Path], candidate: tuple[Recipe, Path], client: ollama.Client) -> None:
     """Greedy replies to 20 prompts, of one F16 file and of the weights that it was made from."""
     recipe, runs = candidate
     base, folder, _ = exported(recipe, runs)
@@ -100,7 +112,6 @@ def test_the_engines_and_mlx_say_the_same(registered: tuple[list[str], list[str]
     dialogues = [[{"role": "system", "content": recipe.dataset.system}, {"role": "user", "content": prompt}] for prompt in asked]
     words = chat(base.directory).tokenizer
     mlx = replies(base.directory, folder.parent, dialogues, max_tokens=TOKENS)
-    client = ollama.Client(server, trust_env=False)
     options = {"temperature": 0, "seed": 0, "num_predict": TOKENS}
     theirs = [client.chat("jessy-ci", messages=[{"role": "user", "content": prompt}], options=options, think=False).message.content or "" for prompt in asked]
     embedded = asyncio.run(_embedded(registered[2], asked))
@@ -121,6 +132,7 @@ async def _embedded(models: Path, asked: list[str]) -> list[str]:
     return [one.text if not one.thinking else f"<think>\n{one.thinking}" + (f"\n</think>\n{one.text}" if one.text else "") for one in said]
 
 
+@slow
 def test_the_suites_measure_it(registered: tuple[list[str], list[str], Path], evals: Evals, server: str) -> None:
     done = evals("--model", "jessy-ci", "--engine", "ollama", "--host", server, "--max-cases", "5", timeout=400)
     assert done.code in (0, 1), done.output
@@ -128,25 +140,27 @@ def test_the_suites_measure_it(registered: tuple[list[str], list[str], Path], ev
     assert report, done.output
 
 
-def test_of_many_candidates_the_newest_stay(registered: tuple[list[str], list[str], Path], candidate: tuple[Recipe, Path], server: str) -> None:
+@slow
+def test_of_many_candidates_the_newest_stay(registered: tuple[list[str], list[str], Path], candidate: tuple[Recipe, Path], server: str,
+                                             client: ollama.Client) -> None:
     tag = f"jessy-ci:{exported(*candidate)[1].parent.name}"
-    client, at = ollama.Client(server, trust_env=False), Server(server)
     for number in range(4):
         client.copy(tag, f"jessy-ci:{number:012x}")
     client.copy(tag, "jessy-ci:mine")
-    gone = at.prune("jessy-ci", 3, tag)
+    with Server(server) as at:
+        gone = at.prune("jessy-ci", 3, tag)
     left = {str(one.model) for one in client.list().models}
     assert len(gone) == 2 and {tag, "jessy-ci:latest", "jessy-ci:mine"} <= left and not set(gone) & left
 
 
+@slow
 def test_a_template_that_renders_otherwise_is_refused(registered: tuple[list[str], list[str], Path], candidate: tuple[Recipe, Path], server: str) -> None:
     base, folder, made = exported(*candidate)
     talk = chat(base.directory)
     ready = served(talk, "Sen Jessy'sin.", Serve())
     wrong = Served(ready.template.replace("<|im_start|>user\n", "<|im_start|>user "), ready.system, ready.parameters)
-    at = Server(server)
-    at.create("jessy-ci:wrong", {"model.gguf": folder / made["file"]}, wrong, told=lambda _: None)
-    with pytest.raises(RegisterError, match=r"the server's template is not the one of training|the server renders") as raised:
+    with Server(server) as at, pytest.raises(RegisterError, match=r"the server's template is not the one of training|the server renders") as raised:
+        at.create("jessy-ci:wrong", {"model.gguf": folder / made["file"]}, wrong, told=lambda _: None)
         at.template_parity("jessy-ci:wrong", talk, "Sen Jessy'sin.")
     assert "\n" not in str(raised.value)
 
@@ -197,14 +211,15 @@ def test_a_server_that_fails_is_one_line(fault: str, says: str, tmp_path: Path) 
     threading.Thread(target=server.serve_forever, daemon=True).start()
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
     try:
-        with pytest.raises(RegisterError, match=says) as raised:
-            Server(f"http://127.0.0.1:{server.server_port}").create("jessy:1", {"model.gguf": tmp_path / "model.gguf"}, Served("", "", {}), told=lambda _: None)
+        with Server(f"http://127.0.0.1:{server.server_port}") as at, pytest.raises(RegisterError, match=says) as raised:
+            at.create("jessy:1", {"model.gguf": tmp_path / "model.gguf"}, Served("", "", {}), told=lambda _: None)
         assert "the old model stays" in str(raised.value) and "\n" not in str(raised.value)
     finally:
         server.shutdown()
         server.server_close()
 
 
+@slow
 def test_no_server_is_one_line(candidate: tuple[Recipe, Path]) -> None:
     with pytest.raises(RegisterError, match=r"no Ollama server answers at http://127\.0\.0\.1:1; start one with 'ollama serve'"):
         register(*candidate, engine="ollama", host="http://127.0.0.1:1")
@@ -231,8 +246,8 @@ MISTRAL = ("{% for message in messages %}{% if message.role == 'user' %}[INST] {
            "{% elif message.role == 'assistant' %}{{ message.content }}</s>{% endif %}{% endfor %}")
 
 
-def test_a_template_is_taken_apart_and_renders_the_same(candidate: tuple[Recipe, Path]) -> None:
-    own = chat(prepare("smollm2", candidate[1]).directory)
+def test_a_template_is_taken_apart_and_renders_the_same() -> None:
+    own = read_chat(fetch() / "model.gguf")
     for talk in (own, Chat(own.tokenizer, LLAMA3, "<|begin_of_text|>", "<|eot_id|>", add_bos=True)):
         turns = take_apart(talk)
         for probe in PROBES:
@@ -241,8 +256,8 @@ def test_a_template_is_taken_apart_and_renders_the_same(candidate: tuple[Recipe,
 
 
 @pytest.mark.parametrize(("template", "says"), [(GEMMA, "refuses a dialogue that JESSY has: System role"), (MISTRAL, "does not put a fixed text|leaves a message out")])
-def test_a_template_that_cannot_be_taken_apart_is_refused(template: str, says: str, candidate: tuple[Recipe, Path]) -> None:
-    own = chat(prepare("smollm2", candidate[1]).directory)
+def test_a_template_that_cannot_be_taken_apart_is_refused(template: str, says: str) -> None:
+    own = read_chat(fetch() / "model.gguf")
     with pytest.raises(ServeError, match=says) as raised:
         take_apart(Chat(own.tokenizer, template, "", ""))
     assert "\n" not in str(raised.value)

@@ -111,9 +111,9 @@ def stage(recipe: Recipe, runs: Path, *, kind: str = "", adapter: bool = False, 
     told(f"{file}: {made['bytes'] / 1e6:.0f} MB, {made['merged']} tensors merged, {made['copied']} copied from the base, {seconds:.1f} s")
     parity = None
     if not adapter:
-        parity = prove(base, trained, file, dialogues(rows / "valid.jsonl"), kind="F16" if kind in SERVED else kind, device=device())
+        parity = prove(base, trained, file, dialogues(rows), kind="F16" if kind in SERVED else kind, device=device())
         told(f"parity: {parity['top1']:.2%} of {parity['positions']} positions the same in mlx-lm, {parity['llama_cpp']['top1']:.2%} of "
-             f"{parity['llama_cpp']['positions']} in llama.cpp; largest difference of a logit {parity['max_difference']:.3g}, "
+             f"{parity['llama_cpp']['positions']} in llama.cpp ({parity['llama_cpp']['top1_or_tie']:.2%} with near-ties); largest difference of a logit {parity['max_difference']:.3g}, "
              f"and {parity['adapter']['max_change']:.3g} by training")
     manifest = {**wanted, **made, "sha256": sha256(file), "seconds": round(seconds, 2), "parity": parity}
     of = read_json(trained / MANIFEST)

@@ -62,6 +62,12 @@ class Server:
         self.host = address(host)
         self.client = ollama.Client(self.host, timeout=httpx.Timeout(600, connect=2.0), follow_redirects=False, trust_env=not is_loopback(self.host))
 
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()  # type: ignore[no-untyped-call]
+
     def answers(self) -> bool:
         """Whether a server is there."""
         try:
@@ -187,23 +193,24 @@ def register(recipe: Recipe, runs: Path, *, engine: str = "auto", host: str | No
     talk, adapter = chat(base.directory), made["type"] == "adapter"
     ready = served(talk, recipe.dataset.system, recipe.serve, adapter=adapter)
     file = folder / made["file"]
-    server, places = Server(host), list[str]()
-    there = engine != "embedded" and server.answers()
-    if engine == "ollama" and not there:
-        raise RegisterError(f"no Ollama server answers at {server.host}; start one with 'ollama serve', or name another with --host")
-    if engine != "ollama" and not adapter and made["type"] not in SERVED:
-        places.append(str(to_models(recipe.name, file, ready, models)))
-    if there:
-        tag = f"{recipe.name}:{folder.parent.name}"
-        given = {"files": {"base.gguf": base.gguf}, "adapters": {"adapter.gguf": file}} if adapter and base.gguf else {"files": {"model.gguf": file}}
-        server.create(tag, given["files"], ready, adapters=given.get("adapters"), quantize=made["type"] if made["type"] in SERVED else "", told=told)
-        parity = server.template_parity(tag, talk, recipe.dataset.system)
-        told(f"{tag}: the server's prompt is that of training, by {parity['by']} of {parity['probes']} dialogues")
-        server.name(tag, recipe.name)
-        for one in server.prune(recipe.name, recipe.serve.keep, tag):
-            told(f"{one}: deleted, {recipe.serve.keep} are kept")
-        places.append(f"{recipe.name} ({tag}) at {server.host}")
-    if not places:
-        raise RegisterError(f"nothing to register with: no Ollama server answers at {server.host}, and an export of type {made['type']} needs one")
+    places = list[str]()
+    with Server(host) as server:
+        there = engine != "embedded" and server.answers()
+        if engine == "ollama" and not there:
+            raise RegisterError(f"no Ollama server answers at {server.host}; start one with 'ollama serve', or name another with --host")
+        if engine != "ollama" and not adapter and made["type"] not in SERVED:
+            places.append(str(to_models(recipe.name, file, ready, models)))
+        if there:
+            tag = f"{recipe.name}:{folder.parent.name}"
+            given = {"files": {"base.gguf": base.gguf}, "adapters": {"adapter.gguf": file}} if adapter and base.gguf else {"files": {"model.gguf": file}}
+            server.create(tag, given["files"], ready, adapters=given.get("adapters"), quantize=made["type"] if made["type"] in SERVED else "", told=told)
+            parity = server.template_parity(tag, talk, recipe.dataset.system)
+            told(f"{tag}: the server's prompt is that of training, by {parity['by']} of {parity['probes']} dialogues")
+            server.name(tag, recipe.name)
+            for one in server.prune(recipe.name, recipe.serve.keep, tag):
+                told(f"{one}: deleted, {recipe.serve.keep} are kept")
+            places.append(f"{recipe.name} ({tag}) at {server.host}")
+        if not places:
+            raise RegisterError(f"nothing to register with: no Ollama server answers at {server.host}, and an export of type {made['type']} needs one")
     write_text(folder / "Modelfile", ready.modelfile(f"./{made['file']}" if not adapter else "./base.gguf"))
     return places
