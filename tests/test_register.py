@@ -255,6 +255,12 @@ def test_a_template_is_taken_apart_and_renders_the_same() -> None:
             assert turns.render(messages) == talk.render(messages, generate=True).removeprefix("<|begin_of_text|>")
 
 
+def test_words_are_not_penalised_as_ollama_would_by_default() -> None:
+    """Its default repeat_penalty counts the prompt's words: 86 % of a trained model's greedy tokens were its own."""
+    ready = served(read_chat(fetch() / "model.gguf"), "Sen Jessy'sin.", Serve())
+    assert "PARAMETER repeat_penalty 1.0\n" in ready.modelfile() and ready.request()["parameters"]["repeat_penalty"] == 1.0
+
+
 @pytest.mark.parametrize(("template", "says"), [(GEMMA, "refuses a dialogue that JESSY has: System role"), (MISTRAL, "does not put a fixed text|leaves a message out")])
 def test_a_template_that_cannot_be_taken_apart_is_refused(template: str, says: str) -> None:
     own = read_chat(fetch() / "model.gguf")

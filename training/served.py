@@ -128,8 +128,9 @@ def served(talk: Chat, system: str, settings: Serve, *, adapter: bool = False) -
     """How a recipe's model is served. Raises ServeError."""
     turns = None if settings.template else take_apart(talk)
     stop = settings.stop or ([turns.after["assistant"].strip()] if turns and turns.after["assistant"].strip() else [talk.eos])
+    # Ollama penalises repeated words by default, of the prompt too: another model than the one that was trained.
     return Served(settings.template or (turns.go() if turns else ""), system,
-                  {"temperature": settings.temperature, "top_p": settings.top_p, "num_ctx": settings.num_ctx, "num_predict": settings.num_predict,
+                  {"repeat_penalty": 1.0, "temperature": settings.temperature, "top_p": settings.top_p, "num_ctx": settings.num_ctx, "num_predict": settings.num_predict,
                    "stop": stop}, adapter)
 
 
