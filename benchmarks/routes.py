@@ -61,10 +61,11 @@ def main() -> None:
 def measured(recipe: Recipe, made: dict[str, Any], folder: Path, runs: Path, every: int, before: dict[str, Any] | None) -> dict[str, Any]:
     """Accuracy of the base, of every checkpoint whose step `every` divides, and of what the route ended with."""
     points = {point["iteration"]: point for point in (before or {}).get("points", [])}
-    for place in [None, *sorted(folder.glob("checkpoint-*")), folder]:
-        state = {"iteration": 0, "tokens": 0, "seconds": 0.0} if place is None else made if place is folder else read_json(place / "state.json")
+    base: tuple[Path | None, dict[str, Any]] = (None, {"iteration": 0, "tokens": 0, "seconds": 0.0})
+    kept = [(place, read_json(place / "state.json")) for place in sorted(folder.glob("checkpoint-*"))]
+    for place, state in [base, *((place, state) for place, state in kept if state["iteration"] % every == 0), (folder, made)]:
         iteration = state["iteration"]
-        if iteration in points or (place not in (None, folder) and iteration % every):
+        if iteration in points:
             continue
         if place not in (None, folder):
             write_text(place / "adapter_config.json", (folder / "adapter_config.json").read_text(encoding="utf-8"))

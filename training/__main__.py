@@ -165,7 +165,7 @@ def build(recipe: Recipe, entries: tuple[Entry, ...], given: Any) -> int:
         rows = made[part]
         print(f"{part}: {rows['distinct']} distinct rows of {made['entries'][part]} entries, {rows['tokens']} tokens "
               f"({rows['supervised_tokens']} supervised), {rows['unsupervised']} with nothing supervised")
-    print(f"removed: {made['duplicates_removed']} duplicates, {made['contaminated_removed']} too close to an eval prompt, "
+    print(f"removed: {made['duplicates_removed']} duplicates, {made['held_back_removed']} that read like a held-back prompt, {made['contaminated_removed']} too close to an eval prompt, "
           f"{made['too_long_removed']} longer than {recipe.dataset.max_tokens} tokens")
     print(given.runs / recipe.name / "dataset" / "manifest.json")
     return 0

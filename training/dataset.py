@@ -61,6 +61,7 @@ class Refused:
     """Rows that were made and not taken."""
 
     duplicates: int = 0
+    held_back: int = 0
     contaminated: int = 0
     too_long: int = 0
 
@@ -116,8 +117,10 @@ def expand(entries: Sequence[Entry], recipe: Dataset, rows: int, *, chat: Chat, 
                 row = replace(next(sources[i]), to_intent=to_intent)
                 key = json.dumps(row.messages[:-1] if to_intent else row.messages, ensure_ascii=False)
                 tries[i] += 1
-                if key in taken or (apart and bare(row.user) in apart):
+                if key in taken:
                     refused.duplicates += 1
+                elif apart and bare(row.user) in apart:
+                    refused.held_back += 1
                 elif guard.near(Text(row.entry, row.user)):
                     refused.contaminated += 1
                 elif (measured := _measured(row, chat)).tokens > recipe.max_tokens:
@@ -197,7 +200,7 @@ def build(recipe: Recipe, entries: Sequence[Entry], chat: Chat, runs: Path, data
         "digest": hashlib.sha256("".join(digests.values()).encode()).hexdigest(), "files": digests,
         "entries": {name: len(part) for name, part in parts.items()},
         "asked": {name: sum(len(entry.prompts) or 1 for entry in part) for name, part in parts.items()},
-        "duplicates_removed": refused.duplicates, "contaminated_removed": refused.contaminated,
+        "duplicates_removed": refused.duplicates, "held_back_removed": refused.held_back, "contaminated_removed": refused.contaminated,
         "too_long_removed": refused.too_long} | {name: _describe(rows) for name, rows in made.items()}
     write_text(folder / "report.html", render(manifest, made))
     write_text(folder / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")

@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,12 @@ from typing import Any
 import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Kind
-from gguf import GGUFValueType as ValueType
 from numpy.typing import NDArray
 
 from harness.files import read_json, sha256, write_text
 from training.base import Base, prepare
-from training.convert import DERIVED, architecture, mlx_name
-from training.header import Array, Header
 from training.merge import WEIGHTS, Merge
+from training.parts import Model, Tensor, read
 from training.recipe import Recipe
 
 # What gguf writes by itself; the number is general.file_type (LlamaFileType of llama.cpp).
@@ -41,48 +40,11 @@ class ExportError(ValueError):
     """Nothing can be exported: one line with the reason."""
 
 
-@dataclass(frozen=True)
-class KeyValue:
-    """One key-value of a GGUF; `of` is the type of an array's items."""
-
-    key: str
-    value: Any
-    kind: ValueType
-    of: ValueType | None = None
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One tensor of the base: its names in GGUF and in mlx-lm, its shape (out, in), and where its values come from.
-
-    `raw` are the bytes as they are stored, of a GGUF base. `values` are the float32 values as mlx-lm has them, and
-    `stored` turns those into what llama.cpp has (gemma's norms, llama's rows of q and k). `mlx` is empty where mlx-lm
-    makes it from the configuration.
-    """
-
-    name: str
-    mlx: str
-    shape: tuple[int, ...]
-    kind: Kind
-    raw: Callable[[], NDArray[Any]] | None
-    values: Callable[[], Array]
-    stored: Callable[[Array], Array]
-
-
-@dataclass(frozen=True)
-class Model:
-    """A base, ready to be written again."""
-
-    arch: str
-    key_values: Sequence[KeyValue]
-    tensors: Sequence[Tensor]
-
-
 def stage(recipe: Recipe, runs: Path, *, kind: str = "", adapter: bool = False, told: Callable[[str], None] = print) -> dict[str, Any]:
     """Export a recipe's trained candidate, prove it, and return its manifest; what is done already is not done again.
 
     Leaves runs/<recipe>/<candidate>/export/{model.gguf or adapter.gguf, parity.json, manifest.json}, the manifest last,
-    and the candidate's page with what was found.
+    and the candidate's page with what was found. Of an adapter there is no parity.json: it holds no model to compute.
     Raises ExportError, MergeError, ParityError, BaseError, ConvertError, OSError.
     """
     from training.page import candidate_page
@@ -137,16 +99,6 @@ def exported(recipe: Recipe, runs: Path) -> tuple[Base, Path, dict[str, Any]]:
     return base, folder, made
 
 
-def read(base: Base) -> Model:
-    """The base as its parts. Raises ConvertError, BaseError, OSError."""
-    if base.gguf is None:
-        from training.keyvalues import read_directory
-
-        return read_directory(base.directory)
-    header = Header(base.gguf)
-    return Model(header.name, list(_key_values(header)), list(_tensors(header)))
-
-
 def export(base: Base, adapter: Path | None, out: Path, *, kind: str, name: str) -> dict[str, Any]:
     """Write the model to `out`, whole or not at all. Returns what it is: type, bytes, tensors merged and copied.
 
@@ -157,16 +109,23 @@ def export(base: Base, adapter: Path | None, out: Path, *, kind: str, name: str)
     if merge:
         merge.check({tensor.mlx for tensor in model.tensors})
     plans = [_plan(tensor, merge, wanted, everything=everything) for tensor in model.tensors]
+    with _whole(out) as temporary:
+        _write(temporary, model, plans, name, TYPES[wanted])
+    return {"type": kind, "bytes": out.stat().st_size, "tensors": len(plans), "merged": sum(plan.merged for plan in plans),
+            "copied": sum(plan.copied for plan in plans)}
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A file to write that takes the place of `out` once it is complete. Raises ExportError where it cannot be written."""
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        _write(temporary, model, plans, name, TYPES[wanted])
+        yield temporary
         temporary.replace(out)
     except OSError as error:
         raise ExportError(f"{out} could not be written: {error.strerror or error}; what stood there stays") from None
     finally:
         temporary.unlink(missing_ok=True)
-    return {"type": kind, "bytes": out.stat().st_size, "tensors": len(plans), "merged": sum(plan.merged for plan in plans),
-            "copied": sum(plan.copied for plan in plans)}
 
 
 def _kind(name: str) -> tuple[Kind, bool]:
@@ -246,40 +205,6 @@ def _write(path: Path, model: Model, plans: Sequence[_Plan], name: str, file_typ
         writer.close()
 
 
-def _key_values(header: Header) -> Iterator[KeyValue]:
-    for key, field in header.reader.fields.items():
-        if not key.startswith("GGUF.") and key != "general.architecture":
-            yield KeyValue(key, field.contents(), field.types[0], field.types[-1] if field.types[0] == ValueType.ARRAY else None)
-
-
-def _tensors(header: Header) -> Iterator[Tensor]:
-    kind = architecture(header)
-    for stored in header.reader.tensors:
-        norm = kind.norm_plus_one and "norm" in stored.name
-        shape = tuple(int(size) for size in reversed(stored.shape))
-        mlx = "" if DERIVED.fullmatch(stored.name) else mlx_name(kind, stored.name)
-        yield Tensor(stored.name, mlx, shape, stored.tensor_type, _raw(stored), _values(stored, shape, norm), _plus_one if norm else _same)
-
-
-def _raw(tensor: gguf.ReaderTensor) -> Callable[[], NDArray[Any]]:
-    return lambda: np.ascontiguousarray(tensor.data)
-
-
-def _values(tensor: gguf.ReaderTensor, shape: tuple[int, ...], norm: bool) -> Callable[[], Array]:
-    def read() -> Array:
-        values = np.asarray(gguf.quants.dequantize(tensor.data, tensor.tensor_type), dtype=np.float32).reshape(shape)
-        return values - 1 if norm else values
-    return read
-
-
-def _plus_one(values: Array) -> Array:
-    return values + np.float32(1)
-
-
-def _same(values: Array) -> Array:
-    return values
-
-
 def adapter_gguf(base: Base, adapter: Path, out: Path) -> dict[str, Any]:
     """Write a LoRA adapter as a GGUF for Ollama's ADAPTER. Raises ExportError for another kind, MergeError, ConvertError.
 
@@ -289,29 +214,23 @@ def adapter_gguf(base: Base, adapter: Path, out: Path) -> dict[str, Any]:
     if merge.kind != "lora":
         raise ExportError(f"an adapter of kind '{merge.kind}' has no place in a GGUF adapter; export the merged model")
     merge.check({tensor.mlx for tensor in model.tensors})
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    writer = gguf.GGUFWriter(temporary, model.arch)
-    writer.add_type("adapter")
-    writer.add_string("adapter.type", "lora")
-    writer.add_float32("adapter.lora.alpha", merge.scale * merge.rank)
-    count = 0
-    for tensor in model.tensors:
-        if tensor.mlx and merge.touches(tensor.mlx):
+    with _whole(out) as temporary:
+        writer = gguf.GGUFWriter(temporary, model.arch)
+        writer.add_type("adapter")
+        writer.add_string("adapter.type", "lora")
+        writer.add_float32("adapter.lora.alpha", merge.scale * merge.rank)
+        adapted = [tensor for tensor in model.tensors if tensor.mlx and merge.touches(tensor.mlx)]
+        for tensor in adapted:
             stem = tensor.mlx.removesuffix(".weight")
             a, b = merge.tensor(f"{stem}.lora_a").T, merge.tensor(f"{stem}.lora_b").T
             if (b.shape[0], a.shape[1]) != tensor.shape:
                 raise ExportError(f"{adapter}: '{stem}' adapts {(b.shape[0], a.shape[1])}, and the base has {tensor.shape}: an adapter of another model")
             writer.add_tensor(f"{tensor.name}.lora_a", np.ascontiguousarray(a))
             writer.add_tensor(f"{tensor.name}.lora_b", np.ascontiguousarray(tensor.stored(b)))
-            count += 1
-    try:
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        temporary.replace(out)
-    except OSError as error:
-        raise ExportError(f"{out} could not be written: {error.strerror or error}; what stood there stays") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    return {"type": "adapter", "bytes": out.stat().st_size, "tensors": 2 * count, "merged": count, "copied": 0}
+        try:
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+        finally:
+            writer.close()
+    return {"type": "adapter", "bytes": out.stat().st_size, "tensors": 2 * len(adapted), "merged": len(adapted), "copied": 0}

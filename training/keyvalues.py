@@ -20,8 +20,8 @@ from tokenizers import Tokenizer
 
 from training.base import BaseError, chat
 from training.convert import ARCHITECTURES, OUTSIDE, Architecture
-from training.export import KeyValue, Model, Tensor
 from training.header import Array, Json
+from training.parts import KeyValue, Model, Tensor
 from training.rope import LLAMA3, llama3_factors
 from training.tokenizer import WORDS, pre_tokenizer
 

@@ -76,14 +76,14 @@ class Server:
             return False
         return True
 
-    def create(self, model: str, files: dict[str, Path], served: Served, *, adapters: dict[str, Path] | None = None, base: str = "", quantize: str = "",
+    def create(self, model: str, files: dict[str, Path], served: Served, *, adapters: dict[str, Path] | None = None, quantize: str = "",
                told: Told = print) -> None:
         """Upload what the server lacks, and create the model. Raises RegisterError."""
         try:
             digests = {where: {name: self._uploaded(path, told) for name, path in paths.items()}
                        for where, paths in (("files", files), ("adapters", adapters or {})) if paths}
             last = ""
-            for progress in self.client.create(model, quantize or None, base or None, digests.get("files"), digests.get("adapters"), **served.request(),
+            for progress in self.client.create(model, quantize or None, None, digests.get("files"), digests.get("adapters"), **served.request(),
                                                stream=True):
                 if progress.status and progress.status != last:
                     told(f"{model}: {progress.status}")
@@ -193,6 +193,8 @@ def register(recipe: Recipe, runs: Path, *, engine: str = "auto", host: str | No
     talk, adapter = chat(base.directory), made["type"] == "adapter"
     ready = served(talk, recipe.dataset.system, recipe.serve, adapter=adapter)
     file = folder / made["file"]
+    if adapter and base.gguf is None:
+        raise RegisterError(f"base '{base.name}' is a directory, and a server needs the GGUF that an adapter is for; export the merged model")
     places = list[str]()
     with Server(host) as server:
         there = engine != "embedded" and server.answers()
@@ -202,9 +204,15 @@ def register(recipe: Recipe, runs: Path, *, engine: str = "auto", host: str | No
             places.append(str(to_models(recipe.name, file, ready, models)))
         if there:
             tag = f"{recipe.name}:{folder.parent.name}"
-            given = {"files": {"base.gguf": base.gguf}, "adapters": {"adapter.gguf": file}} if adapter and base.gguf else {"files": {"model.gguf": file}}
-            server.create(tag, given["files"], ready, adapters=given.get("adapters"), quantize=made["type"] if made["type"] in SERVED else "", told=told)
-            parity = server.template_parity(tag, talk, recipe.dataset.system)
+            files = {"base.gguf": base.gguf} if adapter and base.gguf else {"model.gguf": file}
+            server.create(tag, files, ready, adapters={"adapter.gguf": file} if adapter else None, quantize=made["type"] if made["type"] in SERVED else "",
+                          told=told)
+            try:
+                parity = server.template_parity(tag, talk, recipe.dataset.system)
+            except RegisterError:
+                # Nobody is to find a tag whose prompts are not those of training.
+                server.delete(tag)
+                raise
             told(f"{tag}: the server's prompt is that of training, by {parity['by']} of {parity['probes']} dialogues")
             server.name(tag, recipe.name)
             for one in server.prune(recipe.name, recipe.serve.keep, tag):
@@ -212,5 +220,5 @@ def register(recipe: Recipe, runs: Path, *, engine: str = "auto", host: str | No
             places.append(f"{recipe.name} ({tag}) at {server.host}")
         if not places:
             raise RegisterError(f"nothing to register with: no Ollama server answers at {server.host}, and an export of type {made['type']} needs one")
-    write_text(folder / "Modelfile", ready.modelfile(f"./{made['file']}" if not adapter else "./base.gguf"))
+    write_text(folder / "Modelfile", ready.modelfile(str(base.gguf.resolve()) if adapter and base.gguf else f"./{made['file']}"))
     return places

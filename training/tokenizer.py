@@ -8,11 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-import gguf
 from gguf.constants import TokenType
 from jinja2 import Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from training.header import ConvertError, Header
 
 Message = dict[str, str]
 
@@ -128,9 +129,9 @@ class _File:
     def __init__(self, path: Path) -> None:
         """Raises TokenizerError for a file that is none, OSError for one that cannot be read."""
         try:
-            self._reader = gguf.GGUFReader(path)
-        except (ValueError, IndexError, KeyError) as error:
-            raise TokenizerError(f"{path}: not a GGUF file, or a truncated one: {error}") from None
+            self._header = Header(path)
+        except ConvertError as error:
+            raise TokenizerError(str(error)) from None
         self.path = path
         self.tokens: list[str] = self.need("ggml.tokens")
         self.types: list[int] = self.find("ggml.token_type") or [TokenType.NORMAL] * len(self.tokens)
@@ -139,8 +140,7 @@ class _File:
 
     def find(self, key: str, space: str = "tokenizer") -> Any:
         """The value of a key; None where it has none."""
-        field = self._reader.get_field(f"{space}.{key}")
-        return None if field is None else field.contents()
+        return self._header.find(f"{space}.{key}")
 
     def need(self, key: str) -> Any:
         """The value of a key. Raises TokenizerError."""
