@@ -21,11 +21,12 @@ from tests.tiny_training import base, left, recipe, train
 from training.__main__ import main
 from training.base import Base, BaseError, prepare
 from training.convert import ARCHITECTURES, mlx_name
-from training.export import OWN, TYPES, ExportError, adapter_gguf, export, read
+from training.export import OWN, TYPES, ExportError, adapter_gguf, export
 from training.header import ConvertError
 from training.keyvalues import permuted, read_directory
 from training.merge import CONFIG, WEIGHTS, Merge, MergeError
 from training.parity import ParityError, key_values_changed, prove
+from training.parts import read
 from training.tokenizer import Message
 
 SPOKEN: list[list[Message]] = [
