@@ -1,6 +1,8 @@
 """The training step: the same numbers as the plain way to do it, whatever is done to make it fast."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from itertools import pairwise
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.tiny_training import ROWS, base
+from training import blas
 from training.base import prepare
 from training.recipe import Train
 from training.step import learning_rate
@@ -73,7 +76,8 @@ rows = read_rows(Path(asked["rows"]), chat(Path(asked["base"])), Weights(), 400)
 length = max(len(row.ids) for row in rows)
 ids = mx.array([[*row.ids.tolist(), *[0] * (length - len(row.ids))] for row in rows])
 mask = mx.array([[*row.weights.tolist(), *[0.0] * (length - len(row.ids))] for row in rows])[:, 1:]
-optimizer = optim.AdamW(learning_rate=asked["train"]["learning_rate"], betas=[0.9, 0.99], weight_decay=0.0, bias_correction=True)
+optimizer = optim.AdamW(learning_rate=asked["train"]["learning_rate"], betas=[0.9, 0.99],
+                        weight_decay=asked["train"].get("weight_decay", 0.0), bias_correction=True)
 def loss(model):
     return (nn.losses.cross_entropy(model(ids[:, :-1]), ids[:, 1:]) * mask).sum() / mask.sum()
 losses = []
@@ -98,12 +102,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-def run(tiny: Path, out: Path, train: dict[str, Any], *, script: str = STEPS, workers: int = 1, own: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
+def run(tiny: Path, out: Path, train: dict[str, Any], *, script: str = STEPS, workers: int = 1, own: bool = True,
+        environment: dict[str, str] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
     import numpy as np
 
     asked = {"base": str(tiny), "rows": str(tiny / "rows.jsonl"), "out": str(out), "workers": workers, "kernels": own,
              "train": {"clip": 1.0, **train}}
-    done = subprocess.run([sys.executable, "-c", script, json.dumps(asked)], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", script, json.dumps(asked)], capture_output=True, text=True, timeout=120, check=False,
+                          env={**os.environ, **(environment or {})})
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1]), dict(np.load(out))
 
@@ -124,6 +130,20 @@ def test_a_step_is_the_plain_step(workers: int, micro: int, tiny: Path, tmp_path
     # Adam's first steps are of the size of the learning rate whatever the gradient; only its sign must be the same.
     assert furthest(ours, theirs) < 0.2 * 4 * PLAINLY["learning_rate"]
     assert plain["losses"][-1] < plain["losses"][0]
+
+
+@pytest.mark.skipif(sys.platform != "linux" or shutil.which("gcc") is None, reason="it is compiled on Linux, by gcc")
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_the_optimiser_in_place_is_mlx_s(workers: int, tiny: Path, tmp_path: Path) -> None:
+    """Weights, moments, bias correction and decay: in memory of their own, and the same numbers."""
+    train = {**PLAINLY, "weight_decay": 0.1}
+    environment = blas.environment(tmp_path)
+    assert "JESSY_ADAMW" in environment
+    mlx_s, theirs = run(tiny, tmp_path / "mlx.npz", train, workers=workers)
+    in_place, ours = run(tiny, tmp_path / "ours.npz", train, workers=workers, environment={"JESSY_ADAMW": environment["JESSY_ADAMW"]})
+    assert in_place["losses"] == pytest.approx(mlx_s["losses"], rel=1e-5) and in_place["changed"] == mlx_s["changed"]
+    # Where a gradient is nearly zero its sign is rounding's, and Adam's first step is as long as any.
+    assert furthest(ours, theirs) < 0.02 * train["learning_rate"]
 
 
 def test_the_same_workers_give_the_same_bits(tiny: Path, tmp_path: Path) -> None:

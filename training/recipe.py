@@ -42,12 +42,14 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Weights:
-    """How much the loss of a token counts, by its role in the reply. A token of the prompt counts nothing.
+    """How much the loss of a token counts, by its role.
 
-    `intent` is the first line of the thinking, `thinking` what follows of it, `opening` the first eight tokens of the
+    `prompt` is what the user said last: 0, and only replies are learnt; more, and the language of those who ask is too
+    (loss over instructions, Shi et al. 2024). `intent` is the first line of the thinking, `thinking` what follows of it, `opening` the first eight tokens of the
     answer, `answer` the others and the end of the turn.
     """
 
+    prompt: float = 0.0
     intent: float = 1.0
     thinking: float = 1.0
     opening: float = 1.0
@@ -209,8 +211,8 @@ def _check_train(train: Train, path: Path) -> None:
         "final": (0, 1), "weight_decay": (0, 1), "beta1": (0, 0.9999), "beta2": (0, 0.99999), "clip": (0, 10**6), "epochs": (0.0001, 10_000),
         "step_tokens": (1, 10**7), "micro_tokens": (1, 10**7), "evaluate_every": (1, 10**6), "valid_rows": (1, 10**6), "patience": (0, 10**7),
         "checkpoint_every": (1, 10**6), "keep": (1, 1000), "minutes": (0.01, 10**5), "memory": (0.1, 10**4), "workers": (0, 256), "seed": (0, 2**31)})
-    _within(path, "train.weights", train.weights, dict.fromkeys(("intent", "thinking", "opening", "answer"), (0, 100)))
-    if not any(asdict(train.weights).values()):
+    _within(path, "train.weights", train.weights, dict.fromkeys(("prompt", "intent", "thinking", "opening", "answer"), (0, 100)))
+    if not any(value for role, value in asdict(train.weights).items() if role != "prompt"):
         raise RecipeError(f"{path}: 'train.weights' has no positive weight; nothing would be trained")
 
 
