@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -142,8 +143,8 @@ class Recipe:
     serve: Serve = Serve()
 
 
-def load_recipe(path: str | Path) -> Recipe:
-    """Read a recipe: a path, or the name of one in training/recipes. Raises RecipeError."""
+def load_recipe(path: str | Path, *, name: str = "") -> Recipe:
+    """Read a recipe: a path, or the name of one in training/recipes. `name` is the one that it must have. Raises RecipeError."""
     path = Path(path)
     if not path.is_file() and path.suffix == "" and (RECIPES / f"{path.name}.toml").is_file():
         path = RECIPES / f"{path.name}.toml"
@@ -156,6 +157,8 @@ def load_recipe(path: str | Path) -> Recipe:
         raise RecipeError(f"{path}: not TOML: {error}") from None
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", raw.get("name", path.stem) if isinstance(raw.get("name", ""), str) else "") or path.stem == "base":
         raise RecipeError(f"{path}: a recipe's name is that of a folder and of a model: letters, digits, '.', '_' and '-', and not 'base'")
+    if name and raw.setdefault("name", name) != name:
+        raise RecipeError(f"{path}: 'name' is {raw['name']!r}; {name!r} is needed here")
     dataset = _section(Dataset, raw.pop("dataset", {}), path, "dataset.")
     _check_dataset(dataset, path)
     given = raw.pop("train", {})
@@ -228,3 +231,18 @@ def from_dict(values: dict[str, Any]) -> Recipe:
     train = values["train"]
     return Recipe(**{**values, "dataset": Dataset(**values["dataset"]), "train": Train(**{**train, "weights": Weights(**train["weights"])}),
                      "export": Export(**values.get("export", {})), "serve": Serve(**values.get("serve", {}))})
+
+
+def to_toml(recipe: Recipe) -> str:
+    """A recipe as a file that load_recipe reads; every key stands there."""
+    return "\n".join(_table(asdict(recipe), "")).lstrip("\n") + "\n"
+
+
+def _table(values: dict[str, Any], name: str) -> list[str]:
+    plain = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    # JSON's strings, numbers, lists and booleans are TOML's.
+    lines = [*(["", f"[{name}]"] if name else []), *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in plain.items())]
+    for key, value in values.items():
+        if isinstance(value, dict):
+            lines += _table(value, f"{name}.{key}" if name else key)
+    return lines
