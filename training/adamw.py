@@ -21,16 +21,18 @@ from training.recipe import Train
 
 Arrays = dict[str, mx.array]
 Shown = Callable[[str], Any]
+EMBEDDING = "embed_tokens"
 
 
 class AdamW:
     """Decoupled weight decay, bias correction; `weights` are the float32 arrays that it updates.
 
-    `shown(name)` is where a new weight is put for others to read, an array of its shape; None where there are none.
+    Token vectors have the recipe's `embedding_rate` times the learning rate of the others. `shown(name)` is where a new weight is put for others to read, an array of its shape; None where there are none.
     """
 
     def __init__(self, weights: Arrays, train: Train, shown: Shown | None = None) -> None:
         self.train, self.shown, self.names = train, shown, list(weights)
+        self._rates = {name: train.embedding_rate if EMBEDDING in name else 1.0 for name in weights}
         self._of_mlx = optim.AdamW(learning_rate=train.learning_rate, betas=[train.beta1, train.beta2], weight_decay=train.weight_decay,
                                    bias_correction=True)
         self._of_mlx.init(weights)
@@ -41,7 +43,9 @@ class AdamW:
 
     def _updated(self, gradients: Arrays, weights: Arrays, scale: mx.array) -> Arrays:
         scaled = {name: gradient * scale for name, gradient in gradients.items()}
-        return self._of_mlx.apply_gradients(scaled, weights)  # type: ignore[no-any-return]
+        new = self._of_mlx.apply_gradients(scaled, weights)
+        # An update is proportional to the learning rate, its decay too.
+        return {name: weight if self._rates[name] == 1 else weights[name] + self._rates[name] * (weight - weights[name]) for name, weight in new.items()}
 
     def step(self, gradients: Arrays, weights: Arrays, rate: float, scale: float) -> Arrays:
         """The new weights. Those that were given may be written over."""
@@ -59,12 +63,14 @@ class AdamW:
         train, state = self.train, self._of_mlx.state
         step = int(state["step"]) + 1
         state["step"] = mx.array(step, state["step"].dtype)
-        rates = (rate / (1 - train.beta1**step), math.sqrt(1 - train.beta2**step), 1 - rate * train.weight_decay, self._of_mlx.eps)
+        first, root = 1 - train.beta1**step, math.sqrt(1 - train.beta2**step)
         for name in self.names:
+            own = rate * self._rates[name]
             weight, gradient = numbers(weights[name]), np.ascontiguousarray(numbers(gradients[name]))
             m, v = (numbers(state[name][key]) for key in ("m", "v"))
             shown = self.shown(name).ctypes.data if self.shown else None
-            native(weight.ctypes.data, m.ctypes.data, v.ctypes.data, gradient.ctypes.data, shown, weight.size, scale, train.beta1, train.beta2, *rates)
+            native(weight.ctypes.data, m.ctypes.data, v.ctypes.data, gradient.ctypes.data, shown, weight.size, scale, train.beta1, train.beta2,
+                   own / first, root, 1 - own * train.weight_decay, self._of_mlx.eps)
         return weights
 
     @property

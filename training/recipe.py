@@ -63,7 +63,9 @@ class Train:
 
     `method` is lora, dora or full; `modules` are the linear layers that get an adapter ("all": every one), `rank` and
     `alpha` its size and scale (alpha / rank), `dropout` its input's. `layers` is how many of the upper layers are
-    trained, 0 all; `embeddings` whether full fine-tuning trains them too. A step sees about `step_tokens` tokens in
+    trained, 0 all; `embeddings` whether full fine-tuning trains them too, and `head` whether by the gradient of the output
+    as well, where it shares their weights. `embedding_rate` is the learning rate of token vectors in those of the others:
+    a token learns only where it stands. A step sees about `step_tokens` tokens in
     micro-batches of about `micro_tokens`, padding counted; `epochs` is how often it sees every row. The learning
     rate rises over the share `warmup` of the steps, then falls as a cosine to `final` of itself. `clip` is the
     largest norm of a gradient, 0 none. Every `evaluate_every` steps the loss of `valid_rows` held-back rows is
@@ -80,6 +82,8 @@ class Train:
     dropout: float = 0.0
     layers: int = 0
     embeddings: bool = True
+    head: bool = True
+    embedding_rate: float = 1.0
     learning_rate: float = 1e-3
     warmup: float = 0.05
     final: float = 0.1
@@ -211,7 +215,7 @@ def _check_train(train: Train, path: Path) -> None:
         raise RecipeError(f"{path}: 'train.step_tokens' is {train.step_tokens}; at least one micro-batch, {train.micro_tokens}, is needed")
     _within(path, "train", train, {
         "rank": (1, 1024), "alpha": (0, 10_000), "dropout": (0, 0.9), "layers": (0, 10_000), "learning_rate": (0, 1), "warmup": (0, 1),
-        "final": (0, 1), "weight_decay": (0, 1), "beta1": (0, 0.9999), "beta2": (0, 0.99999), "clip": (0, 10**6), "epochs": (0.0001, 10_000),
+        "embedding_rate": (0.01, 1000), "final": (0, 1), "weight_decay": (0, 1), "beta1": (0, 0.9999), "beta2": (0, 0.99999), "clip": (0, 10**6), "epochs": (0.0001, 10_000),
         "step_tokens": (1, 10**7), "micro_tokens": (1, 10**7), "evaluate_every": (1, 10**6), "valid_rows": (1, 10**6), "patience": (0, 10**7),
         "checkpoint_every": (1, 10**6), "keep": (1, 1000), "minutes": (0.01, 10**5), "memory": (0.1, 10**4), "workers": (0, 256), "seed": (0, 2**31)})
     _within(path, "train.weights", train.weights, dict.fromkeys(("prompt", "intent", "thinking", "opening", "answer"), (0, 100)))

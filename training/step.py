@@ -25,19 +25,23 @@ def head(model: Module) -> mx.array:
     return model.lm_head.weight if "lm_head" in model else model.model.embed_tokens.weight  # type: ignore[no-any-return]
 
 
-def summed_loss(model: Module, *, cpu: bool) -> Callable[..., mx.array]:
+def summed_loss(model: Module, *, cpu: bool, through_head: bool = True) -> Callable[..., mx.array]:
     """f(ids, positions, targets, weights) -> weighted sum of cross-entropy over the positions; shapes as in batches.Micro.
 
-    Only supervised positions get logits: they are a fifth of a small model's work.
+    Only supervised positions get logits: they are a fifth of a small model's work. Without `through_head` an
+    output matrix that is the embedding too has no gradient of its own: with it, Adam moves the vector of every token that is not said, at every step.
     """
     softcap = getattr(model, "final_logit_softcapping", None)
+
+    def matrix() -> mx.array:
+        return head(model) if through_head or "lm_head" in model else mx.stop_gradient(head(model))
 
     def loss(ids: mx.array, positions: mx.array, targets: mx.array, weights: mx.array) -> mx.array:
         hidden = model.model(ids)
         hidden = hidden.reshape(-1, hidden.shape[-1])[positions]
         if cpu and softcap is None:
-            return kernels.cross_entropy(hidden, head(model), targets, weights)
-        logits = (hidden @ head(model).T).astype(mx.float32)
+            return kernels.cross_entropy(hidden, matrix(), targets, weights)
+        logits = (hidden @ matrix().T).astype(mx.float32)
         if softcap is not None:
             logits = mx.tanh(logits / softcap) * softcap
         return (nn.losses.cross_entropy(logits, targets) * weights).sum()
@@ -72,7 +76,7 @@ class Stepper:
         self.mine = shards(self.weights, team.size)[team.rank]
         team.lay_out({name: weight.shape for name, weight in self.weights.items()})
         self.optimizer = AdamW({name: self.weights[name] for name in self.mine}, train, team.shown if team.size > 1 else None)
-        loss = summed_loss(model, cpu=cpu)
+        loss = summed_loss(model, cpu=cpu, through_head=train.head)
 
         def with_weights(weights: Arrays, *micro: mx.array) -> mx.array:
             model.update(tree_unflatten([(name, weight.astype(self._types[name])) for name, weight in weights.items()]))
