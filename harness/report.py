@@ -35,7 +35,7 @@ _CRITERION: Json = {"title": "", "sentence": "", "level": "must", "score": None,
                     "n": 0, "scored": 0, "errored": 0, "unscored": 0, "note": "", "mde": None, "seen": 0,
                     "breakdown": {}, "outcomes": [], "extras": {}, "scorer": None, "judge": None}
 _OUTCOME: Json = {"trial": 0, "score": 0.0, "passed": False, "reasons": (), "detail": {}, "error": None, "unscored": None}
-_REPORT: Json = {"exit": None, "strict": False, "partial": None, "interrupted": False, "started": "", "finished": "",
+_REPORT: Json = {"half": "open", "exit": None, "strict": False, "partial": None, "interrupted": False, "started": "", "finished": "",
                  "seconds": None, "command": "", "criteria": [], "replies": {}, "comparison": None, "provenance": {}}
 
 
@@ -56,7 +56,9 @@ def write_index(reports: Path) -> Path:
     skipped: list[str] = []
     for path in sorted(reports.glob("*/*/report.json")):
         try:
-            runs.append(_standing(_read(path), path.parent.relative_to(reports)))
+            report = _read(path)
+            if report["half"] == "open":  # a look at the sealed half is the gate's, and ranks nobody
+                runs.append(_standing(report, path.parent.relative_to(reports)))
         except ReportError as error:
             skipped.append(f"{path.relative_to(reports)}: {error}")
     complete = _newest(run for run in runs if not run["partial"])
