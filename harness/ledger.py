@@ -93,10 +93,14 @@ class Ledger:
 
     def number(self, look: str) -> int | None:
         """Which look at its cases this was, from 1; None for a look that is not in the ledger."""
-        begun = next((entry for entry in self.entries if entry.kind == "look begun" and entry.hash == look), None)
+        begun = self.begun(look)
         if begun is None:
             return None
         return [entry.hash for entry in self.looks(Exam(begun.case_digest, begun.prompts))].index(look) + 1
+
+    def begun(self, look: str) -> Entry | None:
+        """The line that began a look; None for a look that is not in the ledger."""
+        return next((entry for entry in self.entries if entry.kind == "look begun" and entry.hash == look), None)
 
     def ended(self, look: str) -> Entry | None:
         """The line that ends a look, with the digest of its report; None while there is none."""
@@ -104,8 +108,8 @@ class Ledger:
 
     def open(self, look: str, model: str) -> bool:
         """Whether this is a look at this model that was begun and not ended."""
-        return self.ended(look) is None and any(
-            entry.kind == "look begun" and entry.hash == look and entry.model == model for entry in self.entries)
+        begun = self.begun(look)
+        return begun is not None and begun.model == model and self.ended(look) is None
 
     def add(self, entry: Entry) -> Entry:
         """Append one line and have the disk confirm it. Raises OSError."""

@@ -27,8 +27,8 @@ def mean(strata: Strata) -> float:
 def lower_bound(strata: Strata, confidence: float) -> float:
     """One-sided lower bound of a macro-mean of scores in [0, 1]: Clopper-Pearson at Kish's effective n, rounded down.
 
-    A graded score varies no more than an all-or-nothing one of the same mean, so for such scores the bound errs to the
-    safe side (Hoeffding 1963, theorem 1 and remark 4). A bootstrap has no tail at the confidence of a late look.
+    A graded score of mean m varies no more than an all-or-nothing one, m (1 - m) (Bhatia and Davis 2000), so its bound is
+    lower than it need be, not higher. A bootstrap has no tail left at the confidence of a late look.
     """
     effective = floor(len(strata) ** 2 / sum(1 / len(values) for values in strata.values()) + 1e-9)
     return exact_lower(floor(mean(strata) * effective + 1e-9), effective, confidence)
@@ -70,7 +70,7 @@ def better(differences: Strata) -> float:
 @cache
 def tail(hits: int, n: int) -> float:
     """P(X >= hits) of n fair coins, exact."""
-    return sum(comb(n, k) for k in range(hits, n + 1)) / 2**n
+    return float(sum(comb(n, k) for k in range(hits, n + 1)) / 2**n)
 
 
 def interval(differences: Strata, confidence: float) -> tuple[float, float]:
