@@ -183,7 +183,7 @@ def _reached(row: Row, measured: Json, sure: float) -> Rule:
     if not _clears(bar, row.candidate):
         return Rule(name, Verdict.FAIL, f"{row.title}: {score}, where {bar_text(bar)} is needed")
     if row.bound is not None and _clears(bar, row.bound):
-        return Rule(name, Verdict.PASS, f"{row.title}: {score}, and {bound} at {percent(sure)} confidence")
+        return Rule(name, Verdict.PASS, f"{row.title}: {score}, and {'at least' if bar['op'] == '>' else 'at most'} {bound} at {percent(sure)} confidence")
     return Rule(name, Verdict.INCONCLUSIVE, f"{row.title}: {score} reaches {bar_text(bar)}, its bound at {percent(sure)} confidence ({bound}) does not"
                 + _wanted(bar, measured, sure))
 
@@ -232,9 +232,9 @@ def _better(rows: Sequence[Row], candidate: Json, sure: float) -> Rule:
     rescued = [row.title for row in rows if row.level == "must" and not _clears(row.bar, row.baseline)
                and row.bound is not None and _clears(row.bar, row.bound)]
     if won or rescued:
-        said = [f"significantly better: {', '.join(won)}"] if won else []
-        said += [f"over a bar that the baseline misses: {', '.join(rescued)}"] if rescued else []
-        return Rule(name, Verdict.PASS, "; ".join(said))
+        said = [f"Significantly better: {', '.join(won)}"] if won else []
+        said += [f"Over a bar that the baseline misses: {', '.join(rescued)}"] if rescued else []
+        return Rule(name, Verdict.PASS, ". ".join(said))
     best = min(rows, key=lambda row: row.p_better)
     return Rule(name, Verdict.FAIL, f"{candidate['model']} equals the baseline but for noise: no criterion is significantly better "
                 f"(best: {best.title}, {best.fixed} fixed, {best.regressed} regressed, p = {best.p_better:.4f}; {1 - sure:.4f} or less is asked for)")

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 from harness.comparable import Json, Rule
 from harness.display import amount, visible
 from harness.files import write_text
-from harness.gate import Decision, Row, percent
+from harness.gate import ORDER, Decision, Row, percent
 from harness.ledger import LOOKS, Entry, Ledger, confidence
 from harness.report import environment
 from harness.verdict import Verdict
@@ -37,7 +37,7 @@ def render(candidate: str, baseline: str, decision: Decision, sides: Sequence[Js
     sure = confidence(decision.look) if decision.look else None
     return environment().get_template("gate.html.j2").render(
         decision=decision, candidate=candidate, baseline=baseline, headline=HEADLINES[decision.verdict].format(candidate, baseline),
-        sure=sure and percent(sure), spent=sure and f"{1 - sure:.2g}", limit=LOOKS, rows=[_shown(row) for row in decision.rows],
+        sure=sure and percent(sure), spent=sure and f"{1 - sure:.2g}", limit=LOOKS, rows=[_shown(row, decision) for row in decision.rows],
         sides=[_side(role, report, book) for role, report in zip(("candidate", "baseline"), sides, strict=False)],
         looks=_looks(sides, book), met=[rule for rule in decision.rules if rule.verdict is Verdict.PASS])
 
@@ -79,17 +79,18 @@ def _content(candidate: str, baseline: str, decision: Decision, sides: Sequence[
             "sides": [_side(role, report, book) for role, report in zip(("candidate", "baseline"), sides, strict=False)]}
 
 
-def _shown(row: Row) -> Json:
-    """A row with what the template would have to work out: its widest losses, the bound in words, p in words."""
+def _shown(row: Row, decision: Decision) -> Json:
+    """A row with what the template would have to work out: what its rules say, what fell, the bound and p in words."""
+    verdicts = [rule.verdict for rule in decision.rules if rule.name.startswith(f"{row.title}: ")]
     unit, bar = row.bar["unit"], row.bar["value"]
     bound = "—" if row.bound is None else ("≥ " if unit == "%" else "≤ ") + amount(row.bound, unit, bar)
     fell = sorted((one for one in row.categories if one.regressed > one.fixed), key=lambda one: (one.p is None, one.fixed - one.regressed, one.name))
-    return {"row": row, "unit": unit, "bound": bound, "worse": _p(row.p_worse), "better": _p(row.p_better), "fell": [
+    return {"row": row, "verdict": min(verdicts, key=ORDER.index), "unit": unit, "bound": bound, "worse": _p(row.p_worse), "better": _p(row.p_better), "fell": [
         {"one": one, "p": None if one.p is None else _p(one.p)} for one in fell]}
 
 
 def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 1 else "1"
 
 
 def _side(role: str, report: Json, book: Ledger) -> Json:

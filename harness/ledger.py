@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -76,7 +77,12 @@ class Entry:
     @property
     def hash(self) -> str:
         """SHA-256 of the line; the name of a look, for a line that begins one."""
-        return hashlib.sha256(self.line.encode()).hexdigest()
+        return _hash(self)
+
+
+@cache
+def _hash(entry: Entry) -> str:
+    return hashlib.sha256(entry.line.encode()).hexdigest()
 
 
 class Ledger:

@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from harness.contamination import Guard, Text, bare, prompts, training_texts
@@ -18,7 +20,7 @@ from harness.ledger import VARIABLE
 from harness.records import ROOT
 from harness.session import SEALED, Settings, Target
 
-__all__ = ["SEALED", "leaks", "measure", "prompted"]
+__all__ = ["SEALED", "end_with_the_gate", "leaks", "measure", "prompted"]
 
 SPOKEN = 4  # words: shorter prompts ("sen jessy misin") come up in an honest system prompt by themselves
 
@@ -47,6 +49,17 @@ def measure(settings: Settings, target: Target, name: str) -> tuple[int, Json | 
     found = [report for path in (settings.reports / slug(target.model)).glob(f"*{SEALED}/report.json")
              if (report := read_json(path)).get("look") == name]
     return code, (found[0] if found else None)
+
+
+def end_with_the_gate() -> None:
+    """Called in that run: if the gate around it is killed, the run ends too, and does not slow down whatever is timed next."""
+    Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def leaks(files: Sequence[Path]) -> list[str]:

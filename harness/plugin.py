@@ -85,6 +85,10 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         return NOT_MEASURED
     except (UnknownModel, DataError) as error:
         raise pytest.UsageError(str(error)) from None
+    if settings.look:
+        from harness.look import end_with_the_gate
+
+        end_with_the_gate()
     if not config.option.collectonly:
         ahead.start()
     return None

@@ -139,14 +139,15 @@ def comparison(by_model: Mapping[str, Sequence[Report]], replies: Mapping[str, M
 def write(folder: Path, content: Report) -> Path:
     """Write report.json with its digest, whole or not at all. Raises OSError."""
     path = folder / "report.json"
-    write_text(path, json.dumps({**content, "digest": digest(content)}, ensure_ascii=False, indent=1))
+    plain: Report = json.loads(json.dumps(content))
+    write_text(path, json.dumps({**plain, "digest": digest(plain)}, ensure_ascii=False, indent=1))
     return path
 
 
 def digest(content: Mapping[str, Any]) -> str:
-    """SHA-256 of a report's canonical JSON (sorted keys, no spaces), the key `digest` left out."""
-    plain = json.loads(json.dumps({key: value for key, value in content.items() if key != "digest"}))
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """SHA-256 of the canonical JSON (sorted keys, no spaces) of a report as it was read, the key `digest` left out."""
+    bare = {key: value for key, value in content.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(bare, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _compare(entry: Report, before: Report, after: Report, baseline: str, model: str,
