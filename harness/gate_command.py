@@ -104,7 +104,6 @@ def _decided(order: Order, book: Ledger, sides: list[Json]) -> Decision:
     """The decision, written to the ledger where there was one to make. `sides` gets the reports as they are known."""
     try:
         _nothing_hidden(order.reports, book)
-        _clean(look.leaks(order.trained_on))
         sides += _measured(order, book)
     except Refused as stop:
         return stop.decision
@@ -140,6 +139,7 @@ def _measured(order: Order, book: Ledger) -> tuple[Json, Json]:
     candidate = _named(order.candidate_report, order.candidate) if order.candidate_report else None
     baseline = _named(order.baseline_report, order.against) if order.baseline_report else None
     if candidate and baseline:
+        _clean(look.leaks(order.trained_on))
         return candidate, baseline
     if order.candidate == order.against:
         raise Refused("another model", f"the candidate {order.candidate} is the baseline itself: nothing to release", Verdict.FAIL)
@@ -148,8 +148,11 @@ def _measured(order: Order, book: Ledger) -> tuple[Json, Json]:
     cards = {side: asyncio.run(_card(target)) for side, target in targets.items()}
     known = [] if baseline else list(_earlier(order, book, cards[True]))
     _worth_a_look(order, book, exam, cards, candidate, known=bool(baseline or known))
+    _clean(look.leaks(order.trained_on))
     if candidate is None:
         candidate = _look(order, book, exam, targets[False], cards[False])
+    if any(rule.verdict is not Verdict.PASS for rule in fit("candidate", candidate, book)) and baseline is None:
+        raise Refused("candidate measured", list(fit("candidate", candidate, book))[-1].line)  # a look at the baseline would be for nothing
     if baseline is None:
         alike = [one for one in known if not differences(conditions(candidate), conditions(one))]
         if alike:
