@@ -84,7 +84,7 @@ def _shown(row: Row, decision: Decision) -> Json:
     verdicts = [rule.verdict for rule in decision.rules if rule.name.startswith(f"{row.title}: ")]
     unit, bar = row.bar["unit"], row.bar["value"]
     bound = "—" if row.bound is None else ("≥ " if unit == "%" else "≤ ") + amount(row.bound, unit, bar)
-    fell = sorted((one for one in row.categories if one.regressed > one.fixed), key=lambda one: (one.p is None, one.fixed - one.regressed, one.name))
+    fell = sorted((one for one in row.categories if one.candidate < one.baseline), key=lambda one: (one.p is None, one.fixed - one.regressed, one.name))
     return {"row": row, "verdict": min(verdicts, key=ORDER.index), "unit": unit, "bound": bound, "worse": _p(row.p_worse), "better": _p(row.p_better), "fell": [
         {"one": one, "p": None if one.p is None else _p(one.p)} for one in fell]}
 
