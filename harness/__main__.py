@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from pathlib import Path
+from typing import NoReturn
 
 from harness.fetch import FetchFailed, fetch
 
 
+class Parser(argparse.ArgumentParser):
+    """Usage is 4, as with pytest evals: argparse's own 2 would be the gate's INCONCLUSIVE."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and end with 4."""
+        self.print_usage(sys.stderr)
+        self.exit(4, f"{self.prog}: {message}\n")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m harness", description=__doc__)
+    parser = Parser(prog="python -m harness", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("fetch", help="fetch the embedded default base, SmolLM2-135M-Instruct, into models/smollm2")
     cases = commands.add_parser("cases", help="the eval set: a table, and with --check whether it is sound")
@@ -26,7 +37,22 @@ def main(arguments: list[str] | None = None) -> int:
     certify.add_argument("--judge", metavar="MODEL", help="certify this judge instead: its rates on labelled replies, and kappa")
     certify.add_argument("--host", action="append", default=[], metavar="URL", help="Ollama server of --embed and --judge")
     commands.add_parser("fit", help="fit what the scorers learn from text, and write harness/fitted.npz")
+    gate = commands.add_parser("gate", help="may CANDIDATE replace BASELINE? Measures both on the sealed half; 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 no decision")
+    gate.add_argument("candidate", nargs="?", metavar="CANDIDATE", help="model to release")
+    gate.add_argument("--against", metavar="BASELINE", help="model that it would replace")
+    gate.add_argument("--candidate-report", type=Path, metavar="FILE", help="decide on the report of a look that was had, without a new one")
+    gate.add_argument("--baseline-report", type=Path, metavar="FILE", help="the same for the baseline")
+    gate.add_argument("--trained-on", type=Path, action="append", default=[], metavar="FILE", help="training rows of the candidate, to look for the exam in them")
+    gate.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML, a test case a rule")
+    gate.add_argument("--engine", choices=("auto", "ollama", "embedded"), default="auto", help="as for pytest evals")
+    gate.add_argument("--host", metavar="URL", help="Ollama server (default: OLLAMA_HOST, or this machine)")
+    gate.add_argument("--trials", type=_positive, default=1, metavar="N", help="ask every case N times")
+    gate.add_argument("--in-flight", type=_positive, metavar="N", help="requests at once; latency is always one at a time")
+    gate.add_argument("--timeout", type=float, default=300.0, metavar="SECONDS", help="per request (default: 300)")
+    gate.add_argument("--reports", type=Path, default=None, metavar="FOLDER", help="where reports and the ledger are (default: reports/)")
     given = parser.parse_args(arguments)
+    if given.command == "gate":
+        return _gate(given, gate)
     if given.command == "cases":
         return _cases(given.data, check=given.check)
     if given.command == "certify":
@@ -35,6 +61,30 @@ def main(arguments: list[str] | None = None) -> int:
         return command(sample=given.sample, out=given.out, check=given.check, show=given.show, embed=given.embed,
                        judge=given.judge, hosts=tuple(given.host))
     return _fit() if given.command == "fit" else _fetch()
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
+    return int(text)
+
+
+def _gate(given: argparse.Namespace, parser: Parser) -> int:
+    from harness.gate_command import Order, command, model_of
+    from harness.records import ROOT
+
+    names = {side: name or (model_of(file) if file else "") for side, name, file in
+             (("CANDIDATE", given.candidate, given.candidate_report), ("--against BASELINE", given.against, given.baseline_report))}
+    if missing := [side for side, name in names.items() if not name]:
+        parser.error(f"{' and '.join(missing)}: name a model, or a report that names one")
+    candidate, against = names.values()
+    try:
+        return command(Order(
+            candidate, against, given.candidate_report, given.baseline_report, tuple(given.trained_on), given.junit, given.engine, given.host,
+            given.trials, given.in_flight, given.timeout, (given.reports or ROOT / "reports").resolve()))
+    except Exception:  # a defect of the gate is no verdict on the model: Python's own exit code would say FAIL
+        traceback.print_exc()
+        return 3
 
 
 def _fit() -> int:

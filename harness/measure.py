@@ -53,7 +53,7 @@ class Measure:
         except (Unreachable, UnknownModel) as error:  # the model of --embed went away
             self._finish(Result(self._name, self._sentence, bar, Verdict.NOT_MEASURED, Counts(), note=str(error)))
             return
-        rows = [_row(*one) for one in judged]
+        rows = [_row(*one) | {"stratum": getattr(one[0], per)} for one in judged]
         if pairs:
             _join_pairs({case.id: case for case in cases}, rows)
         scored = [(case, answer, outcome) for case, _, answer, outcome in judged
@@ -194,7 +194,7 @@ def _strata(rows: Sequence[Row], by_id: Mapping[str, Case], per: str) -> dict[st
 
 
 def _row(case: Case, trial: int, answer: Answer, outcome: Outcome | None) -> Row:
-    row: Row = {"case": case.id, "trial": trial, "score": None, "passed": False, "reasons": [], "detail": {},
+    row: Row = {"case": case.id, "trial": trial, "group": case.group, "stratum": "", "seen": case.seen, "score": None, "passed": False, "reasons": [], "detail": {},
                 "error": None, "unscored": None}
     if isinstance(answer, Failed):
         row["error"] = answer.reason

@@ -35,7 +35,7 @@ _CRITERION: Json = {"title": "", "sentence": "", "level": "must", "score": None,
                     "n": 0, "scored": 0, "errored": 0, "unscored": 0, "note": "", "mde": None, "seen": 0,
                     "breakdown": {}, "outcomes": [], "extras": {}, "scorer": None, "judge": None}
 _OUTCOME: Json = {"trial": 0, "score": 0.0, "passed": False, "reasons": (), "detail": {}, "error": None, "unscored": None}
-_REPORT: Json = {"exit": None, "strict": False, "partial": None, "interrupted": False, "started": "", "finished": "",
+_REPORT: Json = {"half": "open", "exit": None, "strict": False, "partial": None, "interrupted": False, "started": "", "finished": "",
                  "seconds": None, "command": "", "criteria": [], "replies": {}, "comparison": None, "provenance": {}}
 
 
@@ -56,7 +56,9 @@ def write_index(reports: Path) -> Path:
     skipped: list[str] = []
     for path in sorted(reports.glob("*/*/report.json")):
         try:
-            runs.append(_standing(_read(path), path.parent.relative_to(reports)))
+            report = _read(path)
+            if report["half"] == "open":  # a look at the sealed half is the gate's, and ranks nobody
+                runs.append(_standing(report, path.parent.relative_to(reports)))
         except ReportError as error:
             skipped.append(f"{path.relative_to(reports)}: {error}")
     complete = _newest(run for run in runs if not run["partial"])
@@ -64,7 +66,7 @@ def write_index(reports: Path) -> Path:
                if model not in complete or run["when"] > complete[model]["when"]]
     ranked = sorted(complete.values(), key=lambda run: run["rank"])
     columns = list(dict.fromkeys(name for run in [*ranked, *partial] for name in run["scores"]))
-    page = _environment().get_template("index.html.j2").render(
+    page = environment().get_template("index.html.j2").render(
         ranked=ranked, partial=sorted(partial, key=lambda run: run["rank"]), columns=columns, skipped=skipped)
     index = reports / "index.html"
     write_text(index, page)
@@ -78,7 +80,7 @@ def render(report: Mapping[str, Any]) -> str:
         criteria = [{**row, "anchor": f"c{index}"} for index, row in enumerate(full["criteria"])]
         turns, used = _turns(full), _iterations(full)
         timings = _timings(turns)
-        return _environment().get_template("report.html.j2").render(
+        return environment().get_template("report.html.j2").render(
             report=full, criteria=criteria, headline=_headline(full), limits=_limits(full), tally=_tally(criteria),
             missed=[row for row in criteria if row["verdict"] != "PASS"],
             intervals=_drawing(plots.intervals([_interval(row) for row in criteria])),
@@ -94,16 +96,16 @@ def render(report: Mapping[str, Any]) -> str:
 
 
 @functools.cache
-def _environment() -> Environment:
+def environment() -> Environment:
     """Templates that escape everything, always; `finalize` sees every value before it is escaped."""
-    environment = Environment(
+    found = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, finalize=_shown)
-    environment.filters |= {"amount": amount, "seconds": seconds, "bar": bar_text, "interval": interval_text,
-                            "change": change, "size": size, "plain": plain,
-                            "slug": lambda verdict: re.sub("[^a-z]+", "-", str(verdict).lower())}
-    environment.globals |= {"QUOTED": QUOTED, "LEVELS": LEVELS}
-    return environment
+    found.filters |= {"amount": amount, "seconds": seconds, "bar": bar_text, "interval": interval_text,
+                      "change": change, "size": size, "plain": plain,
+                      "slug": lambda verdict: re.sub("[^a-z]+", "-", str(verdict).lower())}
+    found.globals |= {"QUOTED": QUOTED, "LEVELS": LEVELS}
+    return found
 
 
 def _shown(value: object) -> object:

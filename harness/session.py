@@ -14,12 +14,13 @@ from typing import Any, Literal, TypeVar
 from filelock import FileLock, Timeout
 
 from harness.ask import Asker
-from harness.cases import Case, Kind, load_cases, some_of_each
+from harness.cases import Case, Half, Kind, load_cases, some_of_each
 from harness.engines import Engine, RequestFailed, UnknownModel, Unreachable
 from harness.files import slug
 from harness.journal import Journal
 
 T = TypeVar("T")
+SEALED = "-sealed"
 
 
 class NotWritable(Exception):
@@ -42,6 +43,8 @@ class Settings:
     timeout: float
     judge: str | None = None
     embed: str | None = None
+    half: Half = "open"
+    look: str = ""  # the entry of the ledger that allows the sealed half
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ async def resolve(settings: Settings) -> list[Target]:
     Raises Unreachable when no server answers that would have to, UnknownModel when a model is nowhere.
     """
     known, silent = await _what_there_is(settings)
-    run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
+    run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}{_ending(settings)}"
     targets: list[Target] = []
     for name in dict.fromkeys([*filter(None, [settings.baseline]), *settings.models]):
         places = [place for place, names in known.items() if name in names or f"{name}:latest" in names]
@@ -204,9 +207,9 @@ class Session:
         return self._runner.run(work)
 
     def cases(self, kind: Kind) -> tuple[Case, ...]:
-        """The open cases of a kind, fewer in a smoke run. Raises DataError."""
+        """The cases of a kind in the half that is measured, fewer in a smoke run. Raises DataError."""
         if kind not in self._cases:
-            cases, most = load_cases(kind), self.settings.max_cases
+            cases, most = load_cases(kind, half=self.settings.half), self.settings.max_cases
             self._cases[kind] = some_of_each(cases, most) if most else cases
         return self._cases[kind]
 
@@ -227,8 +230,9 @@ def claim(settings: Settings, target: Target) -> tuple[Target, FileLock]:
     Raises NotWritable.
     """
     home = settings.reports / slug(target.model)
-    unfinished = [path.parent for path in sorted(home.glob("*/journal.jsonl"), reverse=True)[:1]
-                  if _is_unfinished(path.with_name("report.json"))]
+    journals = [path for path in sorted(home.glob("*/journal.jsonl"), reverse=True)
+                if path.parent.name.endswith(SEALED) == bool(_ending(settings))]
+    unfinished = [path.parent for path in journals[:1] if _is_unfinished(path.with_name("report.json"))]
     for folder in [*unfinished, home / target.run]:
         lock = FileLock(folder / "run.lock")
         try:
@@ -241,6 +245,11 @@ def claim(settings: Settings, target: Target) -> tuple[Target, FileLock]:
             raise NotWritable(f"cannot write to {folder}: {error.strerror}; name another folder with --reports") from None
         return Target(target.model, target.engine, target.host, folder.name, target.baseline), lock
     raise NotWritable(f"every run of {home} is locked")
+
+
+def _ending(settings: Settings) -> str:
+    """What tells the runs of the two halves apart: neither goes on with replies of the other."""
+    return SEALED if settings.half == "sealed" else ""
 
 
 def _is_unfinished(report: Path) -> bool:
