@@ -56,6 +56,25 @@ def test_powers_of_two_are_exact_to_the_last_places() -> None:
     assert [float(one) for one in kernels.exp2(mx.array([0.0, 1.0, -1.0, 10.0]))] == [1.0, 2.0, 0.5, 1024.0]
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_linear_layer_is_mlx_s_and_its_gradient_lies_as_its_weight(bias: bool) -> None:
+    theirs = nn.Linear(24, 40, bias=bias)
+    ours = kernels.Linear(24, 40, bias=bias)
+
+    def call(layer: nn.Linear) -> Callable[..., mx.array]:
+        def of(x: mx.array, *weights: mx.array) -> mx.array:
+            layer.update(dict(zip(("weight", "bias"), weights, strict=False)))
+            return layer(x)
+
+        return of
+
+    inputs = [draw(3, 5, 24), draw(40, 24, seed=1), *([draw(40, seed=2)] if bias else [])]
+    same(call(ours), call(theirs), *inputs)
+    gradient = mx.grad(lambda weight: (call(ours)(inputs[0], weight, *inputs[2:]) ** 2).sum())(inputs[1])
+    mx.eval(gradient)
+    assert np.array(gradient, copy=False).flags.c_contiguous
+
+
 @pytest.mark.parametrize("scale", [1.0, 30.0, 300.0])
 def test_swiglu(scale: float) -> None:
     same(kernels.swiglu, lambda gate, x: silu(gate) * x, draw(3, 7, 33, scale=scale), draw(3, 7, 33, seed=1))
