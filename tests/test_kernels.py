@@ -13,6 +13,7 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx.nn.layers.activations import silu
+from mlx.nn.layers.linear import Linear
 
 from tests.tiny_training import base, left, recipe, train
 from training import blas, kernels, watch
@@ -58,13 +59,14 @@ def test_powers_of_two_are_exact_to_the_last_places() -> None:
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_linear_layer_is_mlx_s_and_its_gradient_lies_as_its_weight(bias: bool) -> None:
-    theirs = nn.Linear(24, 40, bias=bias)
+    theirs = Linear(24, 40, bias=bias)
     ours = kernels.Linear(24, 40, bias=bias)
 
-    def call(layer: nn.Linear) -> Callable[..., mx.array]:
+    def call(layer: Any) -> Callable[..., mx.array]:
         def of(x: mx.array, *weights: mx.array) -> mx.array:
             layer.update(dict(zip(("weight", "bias"), weights, strict=False)))
-            return layer(x)
+            out: mx.array = layer(x)
+            return out
 
         return of
 

@@ -11,11 +11,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from training import blas
 from training.tokenizer import Message
+
+# So many dialogues are worth a process of their own.
+FEWEST = 8
 
 
 class GenerateError(RuntimeError):
@@ -25,16 +29,32 @@ class GenerateError(RuntimeError):
 def replies(base: Path, adapter: Path | None, dialogues: Sequence[Sequence[Message]], *, max_tokens: int = 256, device: str = "cpu") -> list[str]:
     """The greedy reply to each dialogue, as text with its tags. Raises GenerateError.
 
-    `base` is a model directory of mlx-lm, `adapter` a folder of adapters.safetensors, None for the base alone. Runs in a
-    process of its own, which has the BLAS and the limits that mlx needs.
+    `base` is a model directory of mlx-lm, `adapter` a folder of adapters.safetensors, None for the base alone. Runs in
+    processes of its own, which have the BLAS and the limits that mlx needs.
     """
-    asked = {"base": str(base), "adapter": str(adapter) if adapter else None, "dialogues": [list(one) for one in dialogues],
-             "max_tokens": max_tokens, "device": device}
+    # A process a core, each with one thread: two threads of a BLAS wait for each other, and on a busy machine they do little else.
+    count = max(1, min(os.cpu_count() or 1, len(dialogues) // FEWEST)) if device == "cpu" else 1
+    asked = {"base": str(base), "adapter": str(adapter) if adapter else None, "max_tokens": max_tokens, "device": device}
     with tempfile.TemporaryDirectory(prefix="jessy-blas-") as links:
-        # One process has the whole machine here, so its products may use every core.
-        environment = {**os.environ, **blas.environment(Path(links)), "OPENBLAS_NUM_THREADS": str(os.cpu_count() or 1)}
-        done = subprocess.run([sys.executable, "-m", "training.generate"], input=json.dumps(asked), env=environment if device == "cpu" else None,
-                              capture_output=True, text=True, encoding="utf-8", check=False)
+        environment = {**os.environ, **blas.environment(Path(links))} if device == "cpu" else None
+        with ThreadPoolExecutor(count) as pool:
+            parts = list(pool.map(lambda part: _child({**asked, "dialogues": [list(one) for one in dialogues[part::count]]},
+                                                      environment and {**environment, "TMPDIR": _own(Path(links), part)}), range(count)))
+    found = [""] * len(dialogues)
+    for part, said in enumerate(parts):
+        found[part::count] = said
+    return found
+
+
+def _own(links: Path, part: int) -> str:
+    """A folder of a process's own for what mlx compiles: it writes into a common one without looking whether another does."""
+    (folder := links / str(part)).mkdir()
+    return str(folder)
+
+
+def _child(asked: dict[str, Any], environment: dict[str, str] | None) -> list[str]:
+    done = subprocess.run([sys.executable, "-m", "training.generate"], input=json.dumps(asked), env=environment, capture_output=True, text=True,
+                          encoding="utf-8", check=False)
     if done.returncode:
         raise GenerateError((done.stderr.strip().splitlines() or [f"generation ended with {done.returncode}"])[-1])
     found: list[str] = json.loads(done.stdout.splitlines()[-1])

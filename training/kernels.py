@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
+from mlx.nn.layers import linear
 from mlx.nn.layers.base import Module
 
 LOG2E = 1.4426950408889634
@@ -140,7 +140,7 @@ def _linear_vjp(primals: Any, cotangents: Any, _: Any) -> tuple[mx.array, mx.arr
     return cotangents @ weight, cotangents.reshape(-1, cotangents.shape[-1]).T @ x.reshape(-1, x.shape[-1])
 
 
-class Linear(nn.Linear):
+class Linear(linear.Linear):
     """A linear layer whose weight's gradient lies in memory as the weight does."""
 
     def __call__(self, x: mx.array) -> mx.array:
@@ -152,7 +152,7 @@ class Linear(nn.Linear):
 def install(model: Module) -> None:
     """Give a model of mlx-lm these operations, where its module uses them by the names that mlx-lm has for them."""
     for _, layer in model.named_modules():
-        if type(layer) is nn.Linear:
+        if type(layer) is linear.Linear:
             layer.__class__ = Linear
     module = sys.modules[type(model).__module__]
     for name, own in (("swiglu", swiglu), ("scaled_dot_product_attention", attention)):

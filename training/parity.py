@@ -114,7 +114,7 @@ def _bytes(path: Path) -> dict[str, bytes]:
 def _child(what: str, asked: dict[str, Any], device: str) -> dict[str, Any]:
     """Each in a process of its own: mlx-lm lowers the limit of open files, llama.cpp writes to standard error."""
     with tempfile.TemporaryDirectory(prefix="jessy-blas-") as links:
-        extra = {**blas.environment(Path(links)), "OPENBLAS_NUM_THREADS": str(os.cpu_count() or 1)} if what == "mlx" and device == "cpu" else {}
+        extra = blas.environment(Path(links)) if what == "mlx" and device == "cpu" else {}
         done = subprocess.run([sys.executable, "-m", "training.parity", what], input=json.dumps(asked), env={**os.environ, **extra},
                               capture_output=True, text=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode:
