@@ -34,8 +34,9 @@ certify: .venv/dev ## whether the scorers deserve to gate, and whether reports/c
 dataset: .venv/dev ## the rows of RECIPE, with a page that shows them
 	$(BIN)/python -m training dataset $(RECIPE)
 
-candidate: .venv/train ## train RECIPE, or go on with it
-	$(BIN)/python -m training train $(RECIPE) $(ARGS)
+candidate: .venv/train ## candidates from RECIPE until one passes the suites and the gate, or go on with them
+	$(BIN)/python -m harness fetch
+	$(BIN)/python -m training candidate $(RECIPE) $(ARGS)
 
 venv: .venv/eval ## what evaluating needs
 
