@@ -55,6 +55,7 @@ def provenance(run: Run) -> Report:
                   "load_seconds": asker.loaded and asker.loaded.seconds,
                   "loaded_num_ctx": asker.loaded and asker.loaded.num_ctx,
                   "gpu_share": asker.loaded and asker.loaded.gpu_share,
+                  "memory_bytes": asker.loaded and asker.loaded.memory_bytes,
                   "asking_seconds": asker.last_reply - asker.first_request}
     return known
 

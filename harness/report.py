@@ -46,7 +46,7 @@ class ReportError(ValueError):
 def write_html(run_dir: Path) -> Path:
     """Draw `run_dir`/report.json as report.html beside it. Raises ReportError."""
     page = run_dir / "report.html"
-    write_text(page, render(_read(run_dir / "report.json")))
+    write_text(page, render(read(run_dir / "report.json")))
     return page
 
 
@@ -56,7 +56,7 @@ def write_index(reports: Path) -> Path:
     skipped: list[str] = []
     for path in sorted(reports.glob("*/*/report.json")):
         try:
-            runs.append(_standing(_read(path), path.parent.relative_to(reports)))
+            runs.append(_standing(read(path), path.parent.relative_to(reports)))
         except ReportError as error:
             skipped.append(f"{path.relative_to(reports)}: {error}")
     complete = _newest(run for run in runs if not run["partial"])
@@ -64,7 +64,7 @@ def write_index(reports: Path) -> Path:
                if model not in complete or run["when"] > complete[model]["when"]]
     ranked = sorted(complete.values(), key=lambda run: run["rank"])
     columns = list(dict.fromkeys(name for run in [*ranked, *partial] for name in run["scores"]))
-    page = _environment().get_template("index.html.j2").render(
+    page = environment().get_template("index.html.j2").render(
         ranked=ranked, partial=sorted(partial, key=lambda run: run["rank"]), columns=columns, skipped=skipped)
     index = reports / "index.html"
     write_text(index, page)
@@ -78,7 +78,7 @@ def render(report: Mapping[str, Any]) -> str:
         criteria = [{**row, "anchor": f"c{index}"} for index, row in enumerate(full["criteria"])]
         turns, used = _turns(full), _iterations(full)
         timings = _timings(turns)
-        return _environment().get_template("report.html.j2").render(
+        return environment().get_template("report.html.j2").render(
             report=full, criteria=criteria, headline=_headline(full), limits=_limits(full), tally=_tally(criteria),
             missed=[row for row in criteria if row["verdict"] != "PASS"],
             intervals=_drawing(plots.intervals([_interval(row) for row in criteria])),
@@ -94,7 +94,7 @@ def render(report: Mapping[str, Any]) -> str:
 
 
 @functools.cache
-def _environment() -> Environment:
+def environment() -> Environment:
     """Templates that escape everything, always; `finalize` sees every value before it is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined,
@@ -293,7 +293,8 @@ def _comparison(report: Json) -> Json | None:
 # --- files ---------------------------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> Json:
+def read(path: Path) -> Json:
+    """A report.json with every optional key present. Raises ReportError."""
     try:
         return _complete(json.loads(path.read_text(encoding="utf-8")))
     except ReportError:

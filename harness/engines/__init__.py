@@ -115,7 +115,7 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The model in memory: seconds that loading took, the context it really got, the share of it on the GPU.
+    """The model in memory: seconds that loading took, the context it really got, the share of it on the GPU, its bytes.
 
     None where the engine does not tell.
     """
@@ -123,6 +123,7 @@ class Loaded:
     seconds: float
     num_ctx: int | None = None
     gpu_share: float | None = None
+    memory_bytes: int | None = None
 
 
 class Engine(Protocol):
