@@ -26,6 +26,16 @@ def main(arguments: list[str] | None = None) -> int:
     certify.add_argument("--judge", metavar="MODEL", help="certify this judge instead: its rates on labelled replies, and kappa")
     certify.add_argument("--host", action="append", default=[], metavar="URL", help="Ollama server of --embed and --judge")
     commands.add_parser("fit", help="fit what the scorers learn from text, and write harness/fitted.npz")
+    bench = commands.add_parser("bench", help="candidates side by side; measures those without a report that is still true")
+    bench.add_argument("models", nargs="+", metavar="MODEL", help="a model, or the folder or report.json of a run")
+    bench.add_argument("--against", metavar="MODEL", help="the baseline, compared with every other")
+    bench.add_argument("--trials", "--repeat", type=_positive, default=1, metavar="N", help="ask every case N times; 2 measure the noise floor")
+    bench.add_argument("--max-cases", type=_positive, metavar="N", help="a smoke run, partial and never reused")
+    bench.add_argument("--engine", choices=("auto", "ollama", "embedded"), default="auto")
+    bench.add_argument("--host", action="append", default=[], metavar="URL", help="Ollama server; may be given more than once")
+    for one in (bench,):
+        one.add_argument("--reports", type=Path, default=Path(__file__).parent.parent / "reports", metavar="FOLDER", help="default: reports/")
+        one.add_argument("--data", type=Path, default=None, metavar="FOLDER", help="cases other than data/")
     given = parser.parse_args(arguments)
     if given.command == "cases":
         return _cases(given.data, check=given.check)
@@ -34,7 +44,23 @@ def main(arguments: list[str] | None = None) -> int:
 
         return command(sample=given.sample, out=given.out, check=given.check, show=given.show, embed=given.embed,
                        judge=given.judge, hosts=tuple(given.host))
+    if given.command == "bench":
+        return _bench(given)
     return _fit() if given.command == "fit" else _fetch()
+
+
+def _bench(given: argparse.Namespace) -> int:
+    from harness.bench import Wanted, command
+
+    return command(Wanted(models=tuple(given.models), against=given.against, reports=given.reports.resolve(),
+                          data=given.data and given.data.resolve(), trials=given.trials, max_cases=given.max_cases,
+                          engine=given.engine, hosts=tuple(given.host)))
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
+    return int(text)
 
 
 def _fit() -> int:

@@ -185,7 +185,8 @@ def _quality(runs: Sequence[Saved], criteria: Sequence[Json]) -> Json:
                         for one, two in combinations(scores, 2)])
     places = _places(scores, pairs, seconds=False) if scores else {}
     return {"title": QUALITY, "criteria": shared, "pairs": pairs,
-            "scores": {label: {"score": score, "rank": places[label]} for label, score in scores.items()}}
+            "scores": {label: {"score": score, "low": low, "high": high, "rank": places[label]} for label, score in scores.items()
+                       for _, low, high in [paired.level(rows[label]) or (score, None, None)]}}
 
 
 def _model(run: Saved) -> Json:

@@ -66,6 +66,15 @@ def difference(before: Mapping[str, Sequence[Row]], after: Mapping[str, Sequence
     return Difference(delta, low, high, stats.mcnemar(fixed, regressed), "exact McNemar", len(units), fixed, regressed)
 
 
+def level(outcomes: Mapping[str, Sequence[Row]]) -> tuple[float, float, float] | None:
+    """The mean of the criteria's macro-means with its 95 % interval, by the bootstrap of `difference`; None without a score."""
+    units: dict[Unit, list[float]] = {}
+    for criterion, rows in outcomes.items():
+        for stratum, group, score in _by_case(rows).values():
+            units.setdefault((criterion, stratum, group), []).append(score)
+    return _bootstrap({unit: sum(scores) / len(scores) for unit, scores in units.items()})[:3] if units else None
+
+
 def slower(before: Sequence[Row], after: Sequence[Row], quantile: float = 0.95) -> Difference | None:
     """The difference of a quantile of the seconds of the same cases, by a paired bootstrap of the cases.
 

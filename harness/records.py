@@ -65,14 +65,23 @@ def machine(embedding: str = "") -> Report:
     return {
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain", "--", "harness", "evals", "data", "conftest.py")),
-        "machine": {"system": platform.platform(terse=True), "cpu": _cpu(), "cores": os.cpu_count(),
-                    "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-                    "python": platform.python_version()},
+        "machine": hardware(),
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
-        "case_digests": {path.stem: hashlib.sha256(path.read_bytes()).hexdigest()
-                         for path in sorted((cases.DATA / "evals").glob("*.jsonl"))},
+        "case_digests": case_digests(),
         "scorers": certificate.standing(embedding),
         "packages": {name: metadata.version(name) for name in PACKAGES}}
+
+
+def hardware() -> Report:
+    """The machine alone: what seconds depend on."""
+    return {"system": platform.platform(terse=True), "cpu": _cpu(), "cores": os.cpu_count(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+            "python": platform.python_version()}
+
+
+def case_digests() -> dict[str, str]:
+    """SHA-256 of each file of cases."""
+    return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((cases.DATA / "evals").glob("*.jsonl"))}
 
 
 def report(settings: Settings, target: Target, criteria: Sequence[Report], replies: Mapping[str, Report],
