@@ -33,7 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
     bench.add_argument("--max-cases", type=_positive, metavar="N", help="a smoke run, partial and never reused")
     bench.add_argument("--engine", choices=("auto", "ollama", "embedded"), default="auto")
     bench.add_argument("--host", action="append", default=[], metavar="URL", help="Ollama server; may be given more than once")
-    for one in (bench,):
+    diff = commands.add_parser("diff", help="two models' replies to the same prompts: fixed, broken, unchanged, with both traces")
+    diff.add_argument("before", metavar="BEFORE", help="a model, or the folder or report.json of a run")
+    diff.add_argument("after", metavar="AFTER")
+    for one in (bench, diff):
         one.add_argument("--reports", type=Path, default=Path(__file__).parent.parent / "reports", metavar="FOLDER", help="default: reports/")
         one.add_argument("--data", type=Path, default=None, metavar="FOLDER", help="cases other than data/")
     given = parser.parse_args(arguments)
@@ -46,6 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
                        judge=given.judge, hosts=tuple(given.host))
     if given.command == "bench":
         return _bench(given)
+    if given.command == "diff":
+        from harness.diff import command as diff_command
+
+        return diff_command(given.before, given.after, reports=given.reports.resolve(), data=given.data and given.data.resolve())
     return _fit() if given.command == "fit" else _fetch()
 
 

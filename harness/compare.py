@@ -160,12 +160,13 @@ def _corrected(found: Sequence[tuple[str, str, paired.Difference | None, float]]
     corrected = iter(paired.holm([tested.p for _, _, tested, _ in found if tested]))
     pairs: list[Json] = []
     for one, two, tested, delta in found:
-        pair: Json = {"one": one, "two": two, "delta": delta, "test": None, "p": None, "real": False}
+        pair: Json = {"one": one, "two": two, "delta": delta, "test": None, "p": None, "low": None, "high": None, "n": 0,
+                      "fixed": None, "regressed": None, "real": False}
         if tested:
             p = next(corrected)
             # More cases fixed and a lower macro-mean are no improvement: the two have to point the same way.
             sign = tested.delta if tested.fixed is None or tested.regressed is None else float(tested.fixed - tested.regressed)
-            pair |= asdict(tested) | {"p": p, "real": p < paired.ALPHA and sign * delta > 0}
+            pair |= asdict(tested) | {"delta": delta, "p": p, "real": p < paired.ALPHA and sign * delta > 0}
         pairs.append(pair)
     return pairs
 

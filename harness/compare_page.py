@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -36,7 +37,8 @@ def write(runs: Sequence[Saved], reports: Path, against: str | None = None) -> P
 
 def of_folders(folders: Sequence[Path], reports: Path) -> Path:
     """The page of the runs in these folders. Raises ReportError, NotComparable, OSError."""
-    return write(labelled(load(folder / "report.json") for folder in folders), reports)
+    runs = labelled(load(folder / "report.json") for folder in folders)
+    return write(runs, reports, next((run.label for run in runs if run.report.get("baseline")), None))
 
 
 def render(comparison: Mapping[str, Any]) -> str:
@@ -50,7 +52,8 @@ def render(comparison: Mapping[str, Any]) -> str:
         pareto=Markup(drawn), points={point.number: point for point in points}, links=_links(comparison),  # noqa: S704
         order=sorted(comparison["models"], key=lambda row: (_rank(comparison, row["label"]), numbers[row["label"]])),
         deltas={row["name"]: _deltas(row, comparison["against"]) for row in comparison["criteria"]},
-        alike=[row["title"] for row in comparison["criteria"] if _measured(row) > 1 and len(_ranks(row)) == 1])
+        alike=[row["title"] for row in comparison["criteria"] if len(_ranks(row)) == 1 and any(pair["test"] for pair in row["pairs"])],
+        untested=[row["title"] for row in comparison["criteria"] if row["pairs"] and not any(pair["test"] for pair in row["pairs"])])
 
 
 def headline(comparison: Mapping[str, Any]) -> str:
@@ -125,9 +128,9 @@ def _deltas(row: Mapping[str, Any], against: str | None) -> dict[str, Json]:
 
 def _turned(pair: Json) -> Json:
     """The same pair seen from the other side."""
-    low, high = (None if pair.get(end) is None else -pair[end] for end in ("high", "low"))
+    low, high = (None if pair[end] is None else -pair[end] for end in ("high", "low"))
     return {**pair, "one": pair["two"], "two": pair["one"], "delta": -pair["delta"], "low": low, "high": high,
-            "fixed": pair.get("regressed"), "regressed": pair.get("fixed")}
+            "fixed": pair["regressed"], "regressed": pair["fixed"]}
 
 
 def _ranks(row: Mapping[str, Any]) -> dict[int, list[str]]:
@@ -142,10 +145,6 @@ def _rank(comparison: Mapping[str, Any], label: str) -> int:
     return int((comparison["quality"]["scores"].get(label) or {}).get("rank") or len(comparison["models"]) + 1)
 
 
-def _measured(row: Mapping[str, Any]) -> int:
-    return sum(bool(cell["rank"]) for cell in row["scores"].values())
-
-
 def _links(comparison: Mapping[str, Any]) -> dict[str, str]:
     """Where each model's own page is, if it lies among the same reports."""
     return {row["label"]: quote(row["report"].removesuffix("json") + "html") for row in comparison["models"]
@@ -157,4 +156,4 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
+    return "< 0.001" if value < 0.001 else f"≤ {ceil(1000 * value) / 1000:.3f}"

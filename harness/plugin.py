@@ -21,6 +21,7 @@ import pytest
 from filelock import FileLock
 
 from harness import ahead, cases, records
+from harness.display import visible
 from harness.engines import RequestFailed, UnknownModel, Unreachable
 from harness.jsonl import DataError
 from harness.measure import Measure
@@ -151,7 +152,7 @@ class Evals:
         self.crashed = 0
         self.written: list[Path] = []
         self.machine: dict[str, Any] = {}
-        self.complaint = ""
+        self.complaint = self.compared = ""
         self.started, self.clock = datetime.now(UTC), time.monotonic()
         self._session: Session | None = None
 
@@ -247,6 +248,8 @@ class Evals:
 
         for line, markup in verdict_block(self.settings, self.targets, self.criteria, self.written):
             terminalreporter.write_line(line, **markup)
+        if self.compared:
+            terminalreporter.write_line(visible(self.compared))
         if self.complaint:
             terminalreporter.write_line(self.complaint, red=True, bold=True)
 
@@ -277,7 +280,7 @@ class Evals:
                 {**self.known[target.model], **self.machine}, session=session, comparison=side_by_side)
             folder = run_folder(self.settings, target)
             self.written.append(records.write(folder, content).with_name("report.html"))
-        ahead.draw([page.parent for page in self.written], self.settings.reports)
+        self.compared = ahead.draw([page.parent for page in self.written], self.settings.reports)
 
     def _ask_judge(self) -> None:
         target = self.config.stash.get(_JUDGE, None)
