@@ -8,6 +8,8 @@ from pathlib import Path
 
 from harness.fetch import FetchFailed, fetch
 
+REPORTS = Path(__file__).resolve().parent.parent / "reports"
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns the exit code."""
@@ -36,9 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
     diff = commands.add_parser("diff", help="two models' replies to the same prompts: fixed, broken, unchanged, with both traces")
     diff.add_argument("before", metavar="BEFORE", help="a model, or the folder or report.json of a run")
     diff.add_argument("after", metavar="AFTER")
-    for one in (bench, diff):
-        one.add_argument("--reports", type=Path, default=Path(__file__).parent.parent / "reports", metavar="FOLDER", help="default: reports/")
-        one.add_argument("--data", type=Path, default=None, metavar="FOLDER", help="cases other than data/")
+    rescore = commands.add_parser("rescore", help="score a saved run again with today's scorers, without its model, into a new report")
+    rescore.add_argument("run", metavar="RUN", help="the folder or report.json of a run, or a model for its newest")
+    for one in (bench, diff, rescore):
+        one.add_argument("--reports", type=_path, default=None, metavar="FOLDER", help="default: reports/, or where RUN lies")
+        one.add_argument("--data", type=_path, default=None, metavar="FOLDER", help="cases other than data/")
     given = parser.parse_args(arguments)
     if given.command == "cases":
         return _cases(given.data, check=given.check)
@@ -52,16 +56,23 @@ def main(arguments: list[str] | None = None) -> int:
     if given.command == "diff":
         from harness.diff import command as diff_command
 
-        return diff_command(given.before, given.after, reports=given.reports.resolve(), data=given.data and given.data.resolve())
+        return diff_command(given.before, given.after, reports=given.reports or REPORTS, data=given.data)
+    if given.command == "rescore":
+        from harness.rescore import command as rescore_command
+
+        return rescore_command(given.run, reports=given.reports, data=given.data)
     return _fit() if given.command == "fit" else _fetch()
 
 
 def _bench(given: argparse.Namespace) -> int:
     from harness.bench import Wanted, command
 
-    return command(Wanted(models=tuple(given.models), against=given.against, reports=given.reports.resolve(),
-                          data=given.data and given.data.resolve(), trials=given.trials, max_cases=given.max_cases,
+    return command(Wanted(models=tuple(given.models), against=given.against, reports=given.reports or REPORTS, data=given.data, trials=given.trials, max_cases=given.max_cases,
                           engine=given.engine, hosts=tuple(given.host)))
+
+
+def _path(text: str) -> Path:
+    return Path(text).resolve()
 
 
 def _positive(text: str) -> int:

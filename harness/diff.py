@@ -123,17 +123,14 @@ def words(before: Saved, after: Saved) -> Iterator[str]:
 
 
 def _row(old: Json, new: Json) -> Json:
-    tested = None if old["bar"]["unit"] == "s" else paired.difference({"": old["outcomes"]}, {"": new["outcomes"]}) if _has_units(old, new) else None
+    testable = old["bar"]["unit"] == "%" and all("stratum" in outcome for row in (old, new) for outcome in row["outcomes"])
+    tested = paired.difference({"": old["outcomes"]}, {"": new["outcomes"]}) if testable else None
     sides = [{(outcome["case"], outcome["trial"]): outcome["passed"] for outcome in row["outcomes"] if outcome["score"] is not None}
              for row in (old, new)]
     flips = Counter(sides[1][key] for key in sides[0].keys() & sides[1].keys() if sides[0][key] != sides[1][key])
-    delta = None if old["score"] is None or new["score"] is None else new["score"] - old["score"]
+    delta = None if old["score"] is None or new["score"] is None else round(new["score"] - old["score"], 5)
     return {"title": new["title"], "level": new["level"], "bar": new["bar"], "before": old["score"], "after": new["score"], "delta": delta,
             "verdicts": (old["verdict"], new["verdict"]), "p": tested and tested.p, "fixed": flips[True], "broken": flips[False]}
-
-
-def _has_units(*rows: Json) -> bool:
-    return all("stratum" in outcome for row in rows for outcome in row["outcomes"])
 
 
 def _judged(run: Saved) -> dict[str, dict[str, Json]]:

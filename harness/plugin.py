@@ -54,6 +54,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
                     help="ask another model for its opinion of every reply; shown beside the scores, decides nothing")
     group.addoption("--embed", metavar="NAME",
                     help="find more ways to say the same with an Ollama embedding model; such scorers need a certificate of their own")
+    group.addoption("--replay", type=Path, default=None, metavar="RUN", help="no model: score the replies of this run's folder again; "
+                    "python -m harness rescore does it and says what changed")
     group.addoption("--data", type=Path, default=None, metavar="FOLDER", help="cases to use instead of data/")
 
 
@@ -334,7 +336,8 @@ def _settings(config: pytest.Config) -> Settings:
     return Settings(
         models=tuple(option.model), baseline=option.baseline, engine=option.engine, hosts=tuple(option.host),
         trials=option.trials, strict=option.strict, reports=(option.reports or config.rootpath / "reports").resolve(),
-        max_cases=option.max_cases, in_flight=option.in_flight, timeout=option.timeout, judge=option.judge, embed=option.embed)
+        max_cases=option.max_cases, in_flight=option.in_flight, timeout=option.timeout, judge=option.judge, embed=option.embed,
+        replay=option.replay and option.replay.resolve())
 
 
 def _embed(settings: Settings) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from harness import cases, certificate, stats
+from harness.engines.replay import Replay
 from harness.files import write_text
 from harness.session import Run, Settings, Target
 from harness.verdict import Level, Result, Verdict, exit_code
@@ -57,6 +58,8 @@ def provenance(run: Run) -> Report:
                   "gpu_share": asker.loaded and asker.loaded.gpu_share,
                   "memory_bytes": asker.loaded and asker.loaded.memory_bytes,
                   "asking_seconds": asker.last_reply - asker.first_request}
+    if isinstance(run.engine, Replay):
+        known |= {"rescored": run.engine.origin, "asking_seconds": run.engine.asking_seconds}
     return known
 
 

@@ -145,6 +145,8 @@ def _limits(report: Json) -> list[str]:
         limits.append("Interrupted: the run was stopped before its end. What was not asked is not in the scores.")
     if report["partial"]:
         limits.append(f"Partial run ({report['partial']}): no gate takes it.")
+    if again := report["provenance"].get("rescored"):
+        limits.append(f"Scored again from the replies of run {again['run']}: no model was asked, and the seconds are of that run.")
     if (scorers := report["provenance"].get("scorers")) and not scorers["certified"]:
         limits.append(f"The scorers of this run are not certified ({scorers['reason']}): no gate takes it.")
     limits += [f"The scorers are weak on {line}." for line in (scorers or {}).get("weak") or ()]

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from harness.ask import Asker
 from harness.cases import Case, Kind, load_cases, some_of_each
 from harness.engines import Engine, RequestFailed, UnknownModel, Unreachable
+from harness.engines.replay import Replay
 from harness.files import slug
 from harness.journal import Journal
 
@@ -42,6 +43,7 @@ class Settings:
     timeout: float
     judge: str | None = None
     embed: str | None = None
+    replay: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ def engine_of(target: Target) -> Engine:
         from harness.engines.ollama import Ollama
 
         return Ollama(target.host)
+    if target.engine == Replay.name:
+        return Replay(Path(target.host))
     from harness.engines.embedded import Embedded
 
     return Embedded()
@@ -74,10 +78,14 @@ def engine_of(target: Target) -> Engine:
 async def resolve(settings: Settings) -> list[Target]:
     """Where each model is measured, the baseline first. Models that several hosts have are spread over them.
 
+    With `replay`, the folder of a saved run stands in for an engine.
+
     Raises Unreachable when no server answers that would have to, UnknownModel when a model is nowhere.
     """
-    known, silent = await _what_there_is(settings)
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
+    if settings.replay:
+        return [_replayed(settings.replay, settings.models[0], run)]
+    known, silent = await _what_there_is(settings)
     targets: list[Target] = []
     for name in dict.fromkeys([*filter(None, [settings.baseline]), *settings.models]):
         places = [place for place, names in known.items() if name in names or f"{name}:latest" in names]
@@ -87,6 +95,14 @@ async def resolve(settings: Settings) -> list[Target]:
         engine, host = (servers or places)[len(targets) % len(servers or places)]
         targets.append(Target(name, engine, host, run, baseline=name == settings.baseline))
     return targets
+
+
+def _replayed(folder: Path, model: str, run: str) -> Target:
+    try:
+        Replay(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnknownModel(f"{folder} is no run that can be scored again: {type(error).__name__}: {error}") from None
+    return Target(model, Replay.name, str(folder), run)
 
 
 async def known_models(settings: Settings) -> str:
@@ -176,6 +192,10 @@ class Run:
 
         card = await self.engine.card(self.target.model)
         journal = Journal(self.folder / "journal.jsonl")
+        if isinstance(self.engine, Replay):  # nothing is loaded; what it was asked with, and how long loading took, is known
+            again = Asker(self.engine, card, self.engine.options, journal, in_flight=self.engine.in_flight, timeout=self.settings.timeout)
+            again.loaded = self.engine.loaded
+            return again
         asker = Asker(self.engine, card, pinned(card.parameters), journal,
                       in_flight=self.settings.in_flight or _in_flight(self.target), timeout=self.settings.timeout)
         await asker.prepare()
@@ -228,7 +248,7 @@ def claim(settings: Settings, target: Target) -> tuple[Target, FileLock]:
     """
     home = settings.reports / slug(target.model)
     unfinished = [path.parent for path in sorted(home.glob("*/journal.jsonl"), reverse=True)[:1]
-                  if _is_unfinished(path.with_name("report.json"))]
+                  if target.engine != Replay.name and _is_unfinished(path.with_name("report.json"))]
     for folder in [*unfinished, home / target.run]:
         lock = FileLock(folder / "run.lock")
         try:
@@ -249,7 +269,7 @@ def _is_unfinished(report: Path) -> bool:
         return True
     try:
         said = json.loads(report.read_text(encoding="utf-8"))
-        return bool(said["interrupted"]) or said["status"] == "NOT MEASURED"
+        return "rescored" not in said["provenance"] and (bool(said["interrupted"]) or said["status"] == "NOT MEASURED")
     except (ValueError, KeyError, TypeError):
         return False  # somebody's own file: not ours to go on with
 

@@ -30,6 +30,13 @@ class RequestFailed(Exception):
         self.retry = retry
 
 
+class NotAsked(RequestFailed):
+    """A question that a saved run does not have. Unlike a fault it says nothing about the next one."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(line, retry=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """Sampling options, the same for every request to a model, warm-up included (Ollama reloads on a change)."""
