@@ -6,6 +6,7 @@ Pure functions of reports. Reports of other cases, options or scorers are named 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
@@ -50,7 +51,7 @@ def identity(runs: Sequence[Saved]) -> str:
     """The name of a comparison: when the newest of its runs began, and a digest of all of them in their order."""
     names = [f"{run.report['model']} {run.report['run']}" for run in runs]
     newest = max(str(run.report["run"]).partition("-")[0] for run in runs)
-    return f"{newest}-{hashlib.sha256(chr(10).join(names).encode()).hexdigest()[:6]}"
+    return f"{newest}-{hashlib.sha256(json.dumps(names).encode()).hexdigest()[:6]}"
 
 
 # --- alike or not --------------------------------------------------------------------------------------------------

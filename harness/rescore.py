@@ -33,7 +33,7 @@ def command(run: str, *, reports: Path | None, data: Path | None) -> int:
     except ReportError as error:
         print(visible(str(error)), file=sys.stderr)
         return USAGE
-    except Failed as error:
+    except (Failed, OSError) as error:
         print(visible(str(error)), file=sys.stderr)
         return NOT_MEASURED
     for line in (f"{before.report['model']}: run {before.report['run']} scored again, {before.report['status']} → {after.report['status']}",

@@ -46,6 +46,8 @@ def find(name: str, reports: Path) -> Saved:
     path = Path(name)
     if path.name == "report.json" or (path / "report.json").is_file():
         return load(path if path.name == "report.json" else path / "report.json")
+    if (path / "journal.jsonl").is_file():
+        raise ReportError(f"{path} was stopped before it had a report; the same pytest evals goes on with it, and then it has one")
     runs = [run for run in of_model(name, reports) if not run.report["interrupted"]]
     if not runs:
         known = sorted({path.parents[1].name for path in reports.glob("*/*/report.json")})
