@@ -17,7 +17,7 @@ from harness.ask import Asker
 from harness.cases import Case, Kind, load_cases, some_of_each
 from harness.engines import Engine, RequestFailed, UnknownModel, Unreachable
 from harness.engines.replay import Replay
-from harness.files import slug
+from harness.files import read_json, slug
 from harness.journal import Journal
 
 T = TypeVar("T")
@@ -247,8 +247,8 @@ def claim(settings: Settings, target: Target) -> tuple[Target, FileLock]:
     Raises NotWritable.
     """
     home = settings.reports / slug(target.model)
-    unfinished = [path.parent for path in sorted(home.glob("*/journal.jsonl"), reverse=True)[:1]
-                  if target.engine != Replay.name and _is_unfinished(path.with_name("report.json"))]
+    journals = [path for path in sorted(home.glob("*/journal.jsonl"), reverse=True) if not _is_rescored(path.with_name("report.json"))]
+    unfinished = [path.parent for path in journals[:1] if target.engine != Replay.name and _is_unfinished(path.with_name("report.json"))]
     for folder in [*unfinished, home / target.run]:
         lock = FileLock(folder / "run.lock")
         try:
@@ -263,13 +263,18 @@ def claim(settings: Settings, target: Target) -> tuple[Target, FileLock]:
     raise NotWritable(f"every run of {home} is locked")
 
 
+def _is_rescored(report: Path) -> bool:
+    """Whether a run only scored the replies of another again, so that there is nothing to go on with."""
+    return bool((read_json(report).get("provenance") or {}).get("rescored"))
+
+
 def _is_unfinished(report: Path) -> bool:
     """A run that was killed has no report; one that was interrupted, or lost its server, says so in it."""
     if not report.is_file():
         return True
     try:
         said = json.loads(report.read_text(encoding="utf-8"))
-        return "rescored" not in said["provenance"] and (bool(said["interrupted"]) or said["status"] == "NOT MEASURED")
+        return bool(said["interrupted"]) or said["status"] == "NOT MEASURED"
     except (ValueError, KeyError, TypeError):
         return False  # somebody's own file: not ours to go on with
 

@@ -109,7 +109,7 @@ def test_bench_refuses_reports_that_differ_with_three_and_writes_nothing(tmp_pat
 
 
 def test_only_a_real_difference_makes_a_rank() -> None:
-    found = compare(saved(run("a", RIGHT), run("b", RIGHT[:-2] + [0.0, 0.0]), run("c", HALF)))
+    found = compare(saved(run("a", RIGHT), run("b", [*RIGHT[:-2], 0.0, 0.0]), run("c", HALF)))
     turkish, latency = found["criteria"]
     assert {label: cell["rank"] for label, cell in turkish["scores"].items()} == {"a": 1, "b": 1, "c": 3}
     assert headline(found) == "a and b are ahead of c in quality"

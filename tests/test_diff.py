@@ -21,9 +21,10 @@ BEFORE, AFTER = [1.0, 0.0, 0.0, 1.0] * 15, [0.0, 1.0, 0.0, 1.0] * 15
 WORDS = {"regressed": 15, "fixed": 15, "failing": 15, "passing": 15}
 
 
-def pair(before: dict[str, Any] | None = None, after: dict[str, Any] | None = None) -> list[Saved]:
+def pair(before: dict[str, Any] | None = None, after: dict[str, Any] | None = None) -> tuple[Saved, Saved]:
     reports = before or run("base", BEFORE), after or run("tuned", AFTER)
-    return labelled(Saved(Path(f"/reports/{one['model']}/{one['run']}/report.json"), one, one["model"]) for one in reports)
+    old, new = labelled(Saved(Path(f"/reports/{one['model']}/{one['run']}/report.json"), one, one["model"]) for one in reports)
+    return old, new
 
 
 def with_first(report: dict[str, Any], text: str, thinking: str, passed: bool, iterations: int) -> dict[str, Any]:
@@ -144,9 +145,9 @@ def test_bad_input_is_said_and_nothing_is_written(words: tuple[str, str], code: 
 
 
 def test_the_page_is_written_whole_and_the_same_again(tmp_path: Path) -> None:
-    runs = [save(tmp_path, run("base", BEFORE)), save(tmp_path, run("tuned", AFTER))]
-    page = write(*runs, tmp_path)
+    old, new = save(tmp_path, run("base", BEFORE)), save(tmp_path, run("tuned", AFTER))
+    page = write(old, new, tmp_path)
     before = page.read_bytes()
-    assert write(*runs, tmp_path).read_bytes() == before
+    assert write(old, new, tmp_path).read_bytes() == before
     assert [path.name for path in page.parent.iterdir()] == ["diff.html"]
-    assert write(*reversed(runs), tmp_path) != page
+    assert write(new, old, tmp_path) != page
