@@ -144,7 +144,7 @@ def _outdated(run: Saved, card: Card, wanted: Wanted) -> str:
     if (known.get("scorers") or {}).get("digest") != certificate.scorers():
         return "had other scorers (python -m harness rescore scores it again without the model)"
     if known.get("trials", 1) < wanted.trials:
-        return f"asked {known.get('trials', 1)} times, not {wanted.trials}"
+        return f"asked each case {known.get('trials', 1)} x, not {wanted.trials} x"
     return "" if run.machine == hardware() else "was on another machine"
 
 

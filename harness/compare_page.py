@@ -48,7 +48,7 @@ def render(comparison: Mapping[str, Any]) -> str:
     drawn = plots.pareto(points, timed["bar"]["value"] if timed else None, f"{timed['title'].lower()}, seconds" if timed else "")
     numbers = {row["label"]: number for number, row in enumerate(comparison["models"], start=1)}
     return environment().get_template("compare.html.j2").render(
-        c=comparison, headline=headline(comparison), findings=findings(comparison), timed=timed, numbers=numbers,
+        c=comparison, noise=[cell["flips"]["share"] for row in comparison["criteria"] for cell in row["scores"].values() if cell["flips"]], headline=headline(comparison), findings=findings(comparison), timed=timed, numbers=numbers,
         pareto=Markup(drawn), points={point.number: point for point in points}, links=_links(comparison),  # noqa: S704
         order=sorted(comparison["models"], key=lambda row: (_rank(comparison, row["label"]), numbers[row["label"]])),
         deltas={row["name"]: _deltas(row, comparison["against"]) for row in comparison["criteria"]},
@@ -79,7 +79,7 @@ def findings(comparison: Mapping[str, Any]) -> list[str]:
             ahead = " ahead of ".join(_listed([f"{label} ({amount(row['scores'][label]['score'], unit)})" for label in places[rank]])
                                       for rank in sorted(places))
             p = max(pair["p"] for pair in row["pairs"] if pair["real"])
-            lines.append(f"{row['title']}: {ahead}, p {_p(p)}")
+            lines.append(f"{row['title']}: {ahead}, p\u00a0{_p(p)}")
     return lines
 
 
@@ -156,4 +156,4 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"≤ {ceil(1000 * value) / 1000:.3f}"
+    return "<\u00a00.001" if value < 0.001 else f"≤\u00a0{ceil(1000 * value) / 1000:.3f}"

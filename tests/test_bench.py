@@ -113,7 +113,7 @@ def test_only_a_real_difference_makes_a_rank() -> None:
     turkish, latency = found["criteria"]
     assert {label: cell["rank"] for label, cell in turkish["scores"].items()} == {"a": 1, "b": 1, "c": 3}
     assert headline(found) == "a and b are ahead of c in quality"
-    assert findings(found) == ["Turkish conversational accuracy: a (100.0\u00a0%) and b (96.7\u00a0%) ahead of c (50.0\u00a0%), p < 0.001"]
+    assert findings(found) == ["Turkish conversational accuracy: a (100.0\u00a0%) and b (96.7\u00a0%) ahead of c (50.0\u00a0%), p\u00a0<\u00a00.001"]
     assert all(pair["test"] is None and not pair["real"] for pair in latency["pairs"])  # 60 times do not bound a p95
 
 
