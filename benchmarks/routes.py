@@ -1,6 +1,6 @@
 """What different routes of training teach, against tokens and minutes: the evidence behind a recipe.
 
-    python benchmarks/routes.py RECIPE... [--runs runs/routes] [--out reports/training]
+    python benchmarks/routes.py RECIPE... [--runs runs/routes] [--out reports/training]      a candidate's folder is asked as it is
 
 Trains each recipe with the product, checkpoints kept, then asks every checkpoint the open half of the conversation
 prompts, greedily, and scores the replies as `pytest evals` does. Half of a case file is open so that it may drive such
@@ -29,7 +29,7 @@ from harness.intents import conversation  # noqa: E402
 from harness.iterations import steps  # noqa: E402
 from training.base import prepare  # noqa: E402
 from training.generate import replies  # noqa: E402
-from training.recipe import Recipe, load_recipe  # noqa: E402
+from training.recipe import Recipe, from_dict, load_recipe  # noqa: E402
 from training.train import device, train  # noqa: E402
 
 LONGEST = 160
@@ -37,7 +37,7 @@ LONGEST = 160
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("recipes", nargs="*", help="none: only draw what is measured")
+    options.add_argument("recipes", nargs="*", help="recipes, or folders of trained candidates; none: only draw what is measured")
     options.add_argument("--runs", type=Path, default=Path("runs/routes"))
     options.add_argument("--out", type=Path, default=Path("reports/training"))
     options.add_argument("--every", type=int, default=300, help="steps between the checkpoints that are asked; a multiple of the recipe's")
@@ -47,10 +47,13 @@ def main() -> None:
     path = given.out / "routes.json"
     known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for name in given.recipes:
-        recipe = load_recipe(name)
-        recipe = replace(recipe, train=replace(recipe.train, keep=1000, minutes=given.minutes, memory=16.0))
-        made = train(recipe, given.runs)
-        folder = given.runs / recipe.name / made["candidate"]
+        if made := read_json(Path(name) / "manifest.json"):
+            recipe, folder = from_dict(made["recipe"]), Path(name)
+        else:
+            recipe = load_recipe(name)
+            recipe = replace(recipe, train=replace(recipe.train, keep=1000, minutes=given.minutes, memory=16.0))
+            made = train(recipe, given.runs)
+            folder = given.runs / recipe.name / made["candidate"]
         known[f"{recipe.name} {made['candidate']}"] = measured(recipe, made, folder, given.runs, given.every,
                                                                  known.get(f"{recipe.name} {made['candidate']}"))
         write_text(path, json.dumps(known, indent=1, ensure_ascii=False) + "\n")

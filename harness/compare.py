@@ -13,7 +13,8 @@ from itertools import combinations
 from statistics import median
 from typing import Any
 
-from harness import paired, stats
+from harness import paired, side_by_side
+from harness.comparable import counted, strata_of
 from harness.records import ranked
 from harness.saved import Saved
 
@@ -73,14 +74,8 @@ def _unlike(row: Json) -> bool:
     """Whether the score is another than the macro-mean of its outcomes."""
     if not all("stratum" in outcome for outcome in row["outcomes"]):
         return False
-    units: dict[tuple[str, str], list[float]] = {}
-    for outcome in row["outcomes"]:
-        if outcome["score"] is not None and not outcome["seen"]:
-            units.setdefault((outcome["stratum"], outcome["group"]), []).append(outcome["score"])
-    strata: dict[str, list[float]] = {}
-    for (stratum, _), scores in units.items():
-        strata.setdefault(stratum, []).append(sum(scores) / len(scores))
-    return not strata or abs(stats.share(strata).score - row["score"]) > 1e-6
+    strata = strata_of(counted(row))
+    return not strata or abs(paired.mean(strata) - row["score"]) > 1e-6
 
 
 def _differs(first: Saved, other: Saved) -> Iterator[str]:
@@ -142,7 +137,7 @@ def _criterion(name: str, runs: Sequence[Saved]) -> Json:
 def _cell(row: Json) -> Json:
     seconds = row["bar"]["unit"] == "s"
     walls = [outcome["score"] for outcome in row["outcomes"] if outcome["score"] is not None] if seconds else []
-    noise = None if seconds else paired.flips(row["outcomes"])
+    noise = None if seconds else side_by_side.flips(row["outcomes"])
     return {**{key: row[key] for key in ("score", "low", "high", "verdict", "note", "n")},
             "median": median(walls) if walls else None, "flips": asdict(noise) if noise else None}
 
@@ -152,29 +147,28 @@ def _pairs(rows: Mapping[str, Json], *, seconds: bool) -> list[Json]:
     found = []
     for one, two in combinations(rows, 2):
         old, new = rows[one]["outcomes"], rows[two]["outcomes"]
-        tested = paired.slower(old, new) if seconds else paired.difference({"": old}, {"": new})
+        tested = side_by_side.slower(old, new) if seconds else side_by_side.difference({"": old}, {"": new})
         found.append((one, two, tested, rows[two]["score"] - rows[one]["score"]))
     return _corrected(found)
 
 
-def _corrected(found: Sequence[tuple[str, str, paired.Difference | None, float]]) -> list[Json]:
-    corrected = iter(paired.holm([tested.p for _, _, tested, _ in found if tested]))
+def _corrected(found: Sequence[tuple[str, str, side_by_side.Difference | None, float]]) -> list[Json]:
+    corrected = paired.holm({(one, two): tested.p for one, two, tested, _ in found if tested})
     pairs: list[Json] = []
     for one, two, tested, delta in found:
         pair: Json = {"one": one, "two": two, "delta": delta, "test": None, "p": None, "low": None, "high": None, "n": 0,
                       "fixed": None, "regressed": None, "real": False}
         if tested:
-            p = next(corrected)
             # More cases fixed and a lower macro-mean are no improvement: the two have to point the same way.
             sign = tested.delta if tested.fixed is None or tested.regressed is None else float(tested.fixed - tested.regressed)
-            pair |= asdict(tested) | {"delta": delta, "p": p, "real": p < paired.ALPHA and sign * delta > 0}
+            pair |= asdict(tested) | {"delta": delta, "p": (p := corrected[one, two]), "real": p < side_by_side.ALPHA and sign * delta > 0}
         pairs.append(pair)
     return pairs
 
 
 def _places(scores: Mapping[str, float], pairs: Sequence[Json], *, seconds: bool) -> dict[str, int]:
     real = {frozenset((pair["one"], pair["two"])) for pair in pairs if pair["real"]}
-    return paired.ranks(scores, real, high_is_good=not seconds)
+    return side_by_side.ranks(scores, real, high_is_good=not seconds)
 
 
 def _quality(runs: Sequence[Saved], criteria: Sequence[Json]) -> Json:
@@ -183,12 +177,12 @@ def _quality(runs: Sequence[Saved], criteria: Sequence[Json]) -> Json:
               and all(cell["score"] is not None and cell["verdict"] != "NOT MEASURED" for cell in row["scores"].values())]
     scores = {run.label: sum((_row(run, name) or {})["score"] for name in shared) / len(shared) for run in runs} if shared else {}
     rows = {run.label: {name: (_row(run, name) or {})["outcomes"] for name in shared} for run in runs}
-    pairs = _corrected([(one, two, paired.difference(rows[one], rows[two]), scores[two] - scores[one])
+    pairs = _corrected([(one, two, side_by_side.difference(rows[one], rows[two]), scores[two] - scores[one])
                         for one, two in combinations(scores, 2)])
     places = _places(scores, pairs, seconds=False) if scores else {}
     return {"title": QUALITY, "criteria": shared, "pairs": pairs,
             "scores": {label: {"score": score, "low": low, "high": high, "rank": places[label]} for label, score in scores.items()
-                       for _, low, high in [paired.level(rows[label]) or (score, None, None)]}}
+                       for _, low, high in [side_by_side.level(rows[label]) or (score, None, None)]}}
 
 
 def _model(run: Saved) -> Json:

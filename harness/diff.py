@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import cases, paired
+from harness import side_by_side
 from harness.compare import NotComparable, differences, identity
 from harness.display import amount, change, visible
 from harness.files import write_text
@@ -49,9 +49,8 @@ class Entry:
         return self.turns[-1][0]
 
 
-def command(before: str, after: str, *, reports: Path, data: Path | None) -> int:
+def command(before: str, after: str, *, reports: Path) -> int:
     """Write the page. Returns 0, 3 where the reports are not comparable, 4 for bad input."""
-    cases.DATA = data or cases.DATA
     try:
         one, two = labelled([find(before, reports), find(after, reports)])
         page = write(one, two, reports)
@@ -124,7 +123,7 @@ def words(before: Saved, after: Saved) -> Iterator[str]:
 
 def _row(old: Json, new: Json) -> Json:
     testable = old["bar"]["unit"] == "%" and all("stratum" in outcome for row in (old, new) for outcome in row["outcomes"])
-    tested = paired.difference({"": old["outcomes"]}, {"": new["outcomes"]}) if testable else None
+    tested = side_by_side.difference({"": old["outcomes"]}, {"": new["outcomes"]}) if testable else None
     sides = [{(outcome["case"], outcome["trial"]): outcome["passed"] for outcome in row["outcomes"] if outcome["score"] is not None}
              for row in (old, new)]
     flips = Counter(sides[1][key] for key in sides[0].keys() & sides[1].keys() if sides[0][key] != sides[1][key])

@@ -1,203 +1,121 @@
-"""Paired tests of two models that answered the same cases, what several tests at once need, and ranks.
+"""Before and after on the same cases: exact tests and intervals of paired differences, and what many of them cost.
 
-The unit is the group of a case: close paraphrases share one, so they are drawn, and resampled, together.
+A difference is a unit's score in the candidate minus its score in the baseline; a unit is a case, a dialogue or a pair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import ceil
-from typing import Any
+from collections.abc import Hashable, Mapping, Sequence
+from functools import cache
+from math import ceil, comb, floor
+from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
+from harness.stats import RESAMPLES, exact_lower
 
-from harness import stats
+FLIPS = 20_000
+EXACT = 12  # units: up to 4,096 ways to flip their signs are all looked at
+SEED = 20261123
 
-RESAMPLES = 5000
-SEED = 20261122
-ALPHA = 1 - stats.CONFIDENCE
-
-Row = Mapping[str, Any]
-Numbers = NDArray[np.float64]
+Strata = Mapping[str, Sequence[float]]
+Name = TypeVar("Name", bound=Hashable)
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """What `after` scores more than `before` on the n units that both have, with its 95 % interval and two-sided p.
+def mean(strata: Strata) -> float:
+    """The macro-mean: the mean over strata of the stratum's mean."""
+    return sum(sum(values) / len(values) for values in strata.values()) / len(strata)
 
-    `fixed` and `regressed` count the units that went from failing to passing, and back; of all-or-nothing scores only.
+
+def lower_bound(strata: Strata, confidence: float) -> float:
+    """One-sided lower bound of a macro-mean of scores in [0, 1]: Clopper-Pearson at Kish's effective n, rounded down.
+
+    A graded score of mean m varies no more than an all-or-nothing one, m (1 - m) (Bhatia and Davis 2000), so its bound is
+    lower than it need be, not higher. A bootstrap has no tail left at the confidence of a late look.
     """
-
-    delta: float
-    low: float
-    high: float
-    p: float
-    test: str
-    n: int
-    fixed: int | None = None
-    regressed: int | None = None
+    effective = floor(len(strata) ** 2 / sum(1 / len(values) for values in strata.values()) + 1e-9)
+    return exact_lower(floor(mean(strata) * effective + 1e-9), effective, confidence)
 
 
-@dataclass(frozen=True, slots=True)
-class Flips:
-    """A model against itself: of n cases asked more than once, how many would pass on one trial and fail on the next."""
-
-    n: int
-    share: float
+def needed(bar: float, n: int, confidence: float) -> int | None:
+    """The fewest of n that put the lower bound over the bar; None where not even all of them do."""
+    return next((passed for passed in range(floor(bar * n), n + 1) if exact_lower(passed, n, confidence) > bar), None)
 
 
-def difference(before: Mapping[str, Sequence[Row]], after: Mapping[str, Sequence[Row]]) -> Difference | None:
-    """The mean over criteria of the differences of their scores, each a macro-mean over strata; None without a common case.
+def quantile_upper(values: Sequence[float], p: float, confidence: float) -> float | None:
+    """One-sided upper bound of the p-quantile from order statistics (Conover 1999, 3.2); None where n is too small."""
+    from scipy.special import bdtr
 
-    Takes the outcomes of each criterion. One criterion whose units all score 0 or 1: exact McNemar (1947). Otherwise a
-    paired bootstrap (Efron and Tibshirani 1993, 16.2) of the groups, within those that count in the same strata.
+    ordered, n = sorted(values), len(values)
+    return next((ordered[k - 1] for k in range(ceil(p * n), n + 1) if bdtr(k - 1, n, p) >= confidence), None)
+
+
+def worse(differences: Strata) -> float:
+    """One-sided p of the question whether the differences are below zero; 1 where nothing differs.
+
+    All-or-nothing scores: exact McNemar (1947), a binomial test of the units that flipped. Graded ones: signs flipped at
+    random, all ways up to 12 units, 20,000 beyond (Fisher 1935; Pitman 1937), which for flips is the same test. A bootstrap
+    of the eight cases of a category would be too sure of itself.
     """
-    units = _units(before, after)
+    units = [value for values in differences.values() for value in values if value]
     if not units:
-        return None
-    differences = {unit: new - old for unit, (old, new) in units.items()}
-    delta, low, high, p = _bootstrap(differences)
-    values = {value for pair in units.values() for value in pair}
-    if len({criterion for criterion, _, _ in units}) > 1 or not values <= {0.0, 1.0}:
-        return Difference(delta, low, high, p, "paired bootstrap by group", len(units))
-    fixed, regressed = (sum(one == sign for one in differences.values()) for sign in (1.0, -1.0))
-    return Difference(delta, low, high, stats.mcnemar(fixed, regressed), "exact McNemar", len(units), fixed, regressed)
+        return 1.0
+    if {abs(value) for value in units} == {1.0}:
+        return tail(sum(value < 0 for value in units), len(units))
+    return _flipped([value / len(values) for values in differences.values() for value in values if value])
 
 
-def level(outcomes: Mapping[str, Sequence[Row]]) -> tuple[float, float, float] | None:
-    """The mean of the criteria's macro-means with its 95 % interval, by the bootstrap of `difference`; None without a score."""
-    units: dict[Unit, list[float]] = {}
-    for criterion, rows in outcomes.items():
-        for stratum, group, score in _by_case(rows).values():
-            units.setdefault((criterion, stratum, group), []).append(score)
-    return _bootstrap({unit: sum(scores) / len(scores) for unit, scores in units.items()})[:3] if units else None
+def better(differences: Strata) -> float:
+    """One-sided p of the question whether the differences are above zero, as in `worse`."""
+    return worse({name: [-value for value in values] for name, values in differences.items()})
 
 
-def slower(before: Sequence[Row], after: Sequence[Row], quantile: float = 0.95) -> Difference | None:
-    """The difference of a quantile of the seconds of the same cases, by a paired bootstrap of the cases.
-
-    None where they have too few cases in common for the quantile to have an upper bound (Conover 1999, 3.2).
-    """
-    old, new = _seconds(before), _seconds(after)
-    common = sorted(old.keys() & new.keys())
-    if len(common) < stats.needed_for_quantile(quantile):
-        return None
-    draw = np.random.default_rng(SEED).integers(0, len(common), (RESAMPLES, len(common)))
-    place = min(len(common) - 1, ceil(quantile * (len(common) - 1)))
-    pair = [np.array([side[case] for case in common]) for side in (old, new)]
-    drawn = [np.partition(seconds[draw], place, axis=1)[:, place] for seconds in pair]
-    delta = float(np.diff([np.sort(seconds)[place] for seconds in pair])[0])
-    low, high = _percentiles(drawn[1] - drawn[0])
-    return Difference(delta, low, high, _p(drawn[1] - drawn[0]), "paired bootstrap by case", len(common))
+@cache
+def tail(hits: int, n: int) -> float:
+    """P(X >= hits) of n fair coins, exact."""
+    return float(sum(comb(n, k) for k in range(hits, n + 1)) / 2**n)
 
 
-def flips(outcomes: Sequence[Row]) -> Flips | None:
-    """How often two trials of a case disagree on passing; None where no case was scored twice."""
-    trials: dict[str, list[bool]] = {}
-    for row in outcomes:
-        if row["score"] is not None and not row["seen"]:
-            trials.setdefault(row["case"], []).append(row["passed"])
-    # Of N trials with k passes, two drawn at random disagree with probability 2k(N - k) / N(N - 1).
-    shares = [2 * sum(passed) * (len(passed) - sum(passed)) / (len(passed) * (len(passed) - 1))
-              for passed in trials.values() if len(passed) > 1]
-    return Flips(len(shares), sum(shares) / len(shares)) if shares else None
+def interval(differences: Strata, confidence: float) -> tuple[float, float]:
+    """Paired bootstrap interval of the macro-mean difference, two-sided, units resampled within strata (Efron 1979)."""
+    import numpy as np
 
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values corrected for their number (Holm 1979): the chance of one false finding among them stays what it was."""
-    order = sorted(range(len(p_values)), key=lambda at: p_values[at])
-    corrected, worst = [0.0] * len(p_values), 0.0
-    for place, at in enumerate(order):
-        worst = max(worst, min(1.0, (len(p_values) - place) * p_values[at]))
-        corrected[at] = worst
-    return corrected
-
-
-def ranks(scores: Mapping[str, float], real: set[frozenset[str]], *, high_is_good: bool) -> dict[str, int]:
-    """The rank of each model: two that are not in a pair of `real` share one, and so do those between them.
-
-    A line is drawn between neighbours only where every model above it differs from every model below it.
-    """
-    order = sorted(scores, key=lambda name: -scores[name] if high_is_good else scores[name])
-    found: dict[str, int] = {}
-    rank = 1
-    for place, name in enumerate(order):
-        if all(frozenset((above, below)) in real for above in order[:place] for below in order[place:]):
-            rank = place + 1
-        found[name] = rank
-    return found
-
-
-Unit = tuple[str, str, str]  # criterion, stratum, group
-
-
-def _units(before: Mapping[str, Sequence[Row]], after: Mapping[str, Sequence[Row]]) -> dict[Unit, tuple[float, float]]:
-    """The mean scores of each unit on both sides, over the cases that both sides scored, their trials averaged first."""
-    found: dict[Unit, tuple[list[float], list[float]]] = {}
-    for criterion in sorted(before.keys() & after.keys()):
-        old, new = _by_case(before[criterion]), _by_case(after[criterion])
-        for case in sorted(old.keys() & new.keys()):
-            stratum, group, score = old[case]
-            sides = found.setdefault((criterion, stratum, group), ([], []))
-            sides[0].append(score)
-            sides[1].append(new[case][2])
-    return {unit: (sum(old) / len(old), sum(new) / len(new)) for unit, (old, new) in found.items()}
-
-
-def _by_case(rows: Sequence[Row]) -> dict[str, tuple[str, str, float]]:
-    trials: dict[str, list[Row]] = {}
-    for row in rows:
-        if row["score"] is not None and not row["seen"]:
-            trials.setdefault(row["case"], []).append(row)
-    return {case: (same[0]["stratum"], same[0]["group"], sum(row["score"] for row in same) / len(same))
-            for case, same in trials.items()}
-
-
-def _bootstrap(differences: Mapping[Unit, float]) -> tuple[float, float, float, float]:
-    """The mean of the criteria's macro-means, its percentile interval and p, groups resampled jointly for all criteria."""
-    groups = sorted({group for _, _, group in differences})
-    strata = sorted({unit[:2] for unit in differences})
-    values, present = np.zeros((len(groups), len(strata))), np.zeros((len(groups), len(strata)))
-    rows, columns = ({name: at for at, name in enumerate(names)} for names in (groups, strata))
-    for (criterion, stratum, group), value in differences.items():
-        values[rows[group], columns[criterion, stratum]] = value
-        present[rows[group], columns[criterion, stratum]] = 1
-    of = {criterion: [at for at, (name, _) in enumerate(strata) if name == criterion] for criterion, _ in strata}
-
-    def mean(counts: Numbers) -> Numbers:
-        macro = (counts @ values) / (counts @ present)
-        means: Numbers = np.mean([macro[:, at].mean(axis=1) for at in of.values()], axis=0)
-        return means
-
-    drawn = mean(_counts(present))
-    changed = int(np.any(values != 0, axis=1).sum())
-    # Few groups that all moved one way would give p = 0; a test that flips their signs has 2^k outcomes, two as extreme.
-    p = max(_p(drawn), min(1.0, 2.0 ** (1 - changed)))
-    return float(mean(np.ones((1, len(groups))))[0]), *_percentiles(drawn), p
-
-
-def _counts(present: Numbers) -> Numbers:
-    """How often each group is drawn, a row a resample. Groups stand in for those that count in the same strata only."""
-    rng = np.random.default_rng(SEED)
-    counts = np.zeros((RESAMPLES, len(present)))
-    _, kinds = np.unique(present, axis=0, return_inverse=True)
-    for kind in range(kinds.max() + 1):
-        members = np.flatnonzero(kinds.ravel() == kind)
-        counts[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), RESAMPLES)
-    return counts
-
-
-def _percentiles(drawn: Numbers) -> tuple[float, float]:
-    low, high = np.quantile(drawn, [ALPHA / 2, 1 - ALPHA / 2])
+    if not any(value for values in differences.values() for value in values):
+        return 0.0, 0.0
+    random = np.random.default_rng(SEED)
+    means: Any = sum(np.asarray(values)[random.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1)
+                     for values in differences.values()) / len(differences)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
-def _p(drawn: Numbers) -> float:
-    """Two-sided: twice the smaller share of resamples on either side of no difference, never 0 (Davison and Hinkley 1997, 4.2)."""
-    return min(1.0, 2 * (1 + min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))) / (len(drawn) + 1))
+def holm(p: Mapping[Name, float]) -> dict[Name, float]:
+    """p-values corrected for their number, in their order (Holm 1979): together they err as often as one alone."""
+    adjusted: dict[Name, float] = {}
+    so_far = 0.0
+    for rank, name in enumerate(sorted(p, key=lambda name: p[name])):
+        so_far = max(so_far, min(1.0, (len(p) - rank) * p[name]))
+        adjusted[name] = so_far
+    return {name: adjusted[name] for name in p}
 
 
-def _seconds(rows: Sequence[Row]) -> dict[str, float]:
-    return {row["case"]: row["score"] for row in rows if row["score"] is not None}
+def lost(strata: Strata, alpha: float) -> dict[str, float]:
+    """The strata that are worse, with their p: Bonferroni over those that could be found worse at all (Tarone 1990).
+
+    A stratum in which m units differ has no p under 2^-m, so one with few of them costs the others nothing. Plain
+    Bonferroni over 30 categories of 8 cases would never find one lost: 8 of 8 give p = .004.
+    """
+    p = {name: worse({name: values}) for name, values in strata.items()}
+    least = sorted(2.0 ** -sum(value != 0 for value in values) for values in strata.values())
+    tests = next(k for k in range(1, len(least) + 2) if sum(one <= alpha / k for one in least) <= k)
+    return {name: value for name, value in p.items() if value <= alpha / tests}
+
+
+def _flipped(weighted: Sequence[float]) -> float:
+    import numpy as np
+
+    units, n = np.asarray(weighted), len(weighted)
+    if n <= EXACT:
+        signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+    else:
+        signs = 1 - 2 * np.random.default_rng(SEED).integers(0, 2, (FLIPS, n), dtype=np.int8)
+    hits = int((signs @ np.abs(units) <= units.sum() + 1e-12).sum())
+    return hits / len(signs) if n <= EXACT else (1 + hits) / (1 + len(signs))

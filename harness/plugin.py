@@ -8,6 +8,7 @@ Named by the root conftest.py. It does nothing in a run that neither names a mod
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 import warnings
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from harness import ahead, cases, records
+from harness import ahead, cases, ledger, records
 from harness.display import visible
 from harness.engines import RequestFailed, UnknownModel, Unreachable
 from harness.jsonl import DataError
@@ -87,6 +88,10 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         return NOT_MEASURED
     except (UnknownModel, DataError) as error:
         raise pytest.UsageError(str(error)) from None
+    if settings.look:
+        from harness.look import end_with_the_gate
+
+        end_with_the_gate()
     if not config.option.collectonly:
         ahead.start()
     return None
@@ -280,9 +285,10 @@ class Evals:
             content = records.report(
                 self.settings, target, self.criteria[target.model], self.replies[target.model],
                 {**self.known[target.model], **self.machine}, session=session, comparison=side_by_side)
-            folder = run_folder(self.settings, target)
-            self.written.append(records.write(folder, content).with_name("report.html"))
-        self.compared = ahead.draw([page.parent for page in self.written], self.settings.reports)
+            path = records.write(run_folder(self.settings, target), content)
+            # Which sealed replies failed is nobody's to learn from: of a look there is no page but the gate's.
+            self.written.append(path if self.settings.half == "sealed" else path.with_name("report.html"))
+        self.compared = ahead.draw([page.parent for page in self.written if page.suffix == ".html"], self.settings.reports)
 
     def _ask_judge(self) -> None:
         target = self.config.stash.get(_JUDGE, None)
@@ -333,11 +339,31 @@ def _evals(config: pytest.Config) -> Evals | None:
 
 def _settings(config: pytest.Config) -> Settings:
     option = config.option
+    reports = (option.reports or config.rootpath / "reports").resolve()
+    look = _look(config, reports)
     return Settings(
+        half="sealed" if look else "open", look=look,
         models=tuple(option.model), baseline=option.baseline, engine=option.engine, hosts=tuple(option.host),
-        trials=option.trials, strict=option.strict, reports=(option.reports or config.rootpath / "reports").resolve(),
+        trials=option.trials, strict=option.strict, reports=reports,
         max_cases=option.max_cases, in_flight=option.in_flight, timeout=option.timeout, judge=option.judge, embed=option.embed,
         replay=option.replay and option.replay.resolve())
+
+
+def _look(config: pytest.Config, reports: Path) -> str:
+    """The look at the sealed half that this run is, or nothing. Only the gate begins one, and writes it down first."""
+    look, option = os.environ.get(ledger.VARIABLE, ""), config.option
+    if not look:
+        return ""
+    how = "the sealed half is measured by: python -m harness gate CANDIDATE --against BASELINE"
+    try:
+        allowed = len(option.model) == 1 and ledger.Ledger(reports / ledger.NAME).open(look, option.model[0])
+    except ledger.LedgerError as error:
+        raise pytest.UsageError(str(error)) from None
+    if not allowed:
+        raise pytest.UsageError(f"{ledger.VARIABLE} names no open look at {', '.join(option.model) or 'a model'} in {reports / ledger.NAME}; {how}")
+    if option.baseline or option.max_cases or option.data or option.replay or option.keyword or option.markexpr:
+        raise pytest.UsageError(f"a look at the sealed half is one model on every case; {how}")
+    return look
 
 
 def _embed(settings: Settings) -> None:

@@ -19,7 +19,7 @@ from typing import Any, get_args
 
 from harness import cases, certificate, stats
 from harness.engines.replay import Replay
-from harness.files import write_text
+from harness.files import sha256, write_text
 from harness.session import Run, Settings, Target
 from harness.verdict import Level, Result, Verdict, exit_code
 
@@ -82,9 +82,9 @@ def hardware() -> Report:
             "python": platform.python_version()}
 
 
-def case_digests() -> dict[str, str]:
-    """SHA-256 of each file of cases."""
-    return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((cases.DATA / "evals").glob("*.jsonl"))}
+def case_digests(data: Path | None = None) -> dict[str, str]:
+    """SHA-256 of every case file, both halves, by its kind."""
+    return {path.stem: sha256(path) for path in sorted(((data or cases.DATA) / "evals").glob("*.jsonl"))}
 
 
 def report(settings: Settings, target: Target, criteria: Sequence[Report], replies: Mapping[str, Report],
@@ -94,6 +94,7 @@ def report(settings: Settings, target: Target, criteria: Sequence[Report], repli
     code = exit_code(verdicts, strict=settings.strict)
     return {
         "format": FORMAT, "model": target.model, "run": target.run, "baseline": target.baseline,
+        "half": settings.half, "look": settings.look,
         "status": {0: "PASS", 1: "FAIL", 3: "NOT MEASURED"}[code] if criteria else "NOT MEASURED", "exit": code,
         "strict": settings.strict, "partial": partial(settings, criteria), **session,
         "criteria": [{**row, "scorer": _scorer(row, known.get("scorers"))} for row in ranked(criteria)],
@@ -145,10 +146,17 @@ def comparison(by_model: Mapping[str, Sequence[Report]], replies: Mapping[str, M
 
 
 def write(folder: Path, content: Report) -> Path:
-    """Write report.json, whole or not at all. Raises OSError."""
+    """Write report.json with its digest, whole or not at all. Raises OSError."""
     path = folder / "report.json"
-    write_text(path, json.dumps(content, ensure_ascii=False, indent=1))
+    plain: Report = json.loads(json.dumps(content))
+    write_text(path, json.dumps({**plain, "digest": digest(plain)}, ensure_ascii=False, indent=1))
     return path
+
+
+def digest(content: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical JSON (sorted keys, no spaces) of a report as it was read, the key `digest` left out."""
+    bare = {key: value for key, value in content.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(bare, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _compare(entry: Report, before: Report, after: Report, baseline: str, model: str,

@@ -23,6 +23,7 @@ from markupsafe import Markup
 from harness import plots
 from harness.display import amount, bar_text, change, interval_text, plain, seconds, size, visible
 from harness.files import write_text
+from harness.records import digest
 
 Json = dict[str, Any]
 
@@ -35,7 +36,7 @@ _CRITERION: Json = {"title": "", "sentence": "", "level": "must", "score": None,
                     "n": 0, "scored": 0, "errored": 0, "unscored": 0, "note": "", "mde": None, "seen": 0,
                     "breakdown": {}, "outcomes": [], "extras": {}, "scorer": None, "judge": None}
 _OUTCOME: Json = {"trial": 0, "score": 0.0, "passed": False, "reasons": (), "detail": {}, "error": None, "unscored": None}
-_REPORT: Json = {"exit": None, "strict": False, "partial": None, "interrupted": False, "started": "", "finished": "",
+_REPORT: Json = {"half": "open", "exit": None, "strict": False, "partial": None, "interrupted": False, "started": "", "finished": "",
                  "seconds": None, "command": "", "criteria": [], "replies": {}, "comparison": None, "provenance": {}}
 
 
@@ -56,7 +57,9 @@ def write_index(reports: Path) -> Path:
     skipped: list[str] = []
     for path in sorted(reports.glob("*/*/report.json")):
         try:
-            runs.append(_standing(read(path), path.parent.relative_to(reports)))
+            report = read(path)
+            if not is_sealed(report):  # a look ranks nobody
+                runs.append(_standing(report, path.parent.relative_to(reports)))
         except ReportError as error:
             skipped.append(f"{path.relative_to(reports)}: {error}")
     complete = _newest(run for run in runs if not run["partial"])
@@ -96,14 +99,14 @@ def render(report: Mapping[str, Any]) -> str:
 @functools.cache
 def environment() -> Environment:
     """Templates that escape everything, always; `finalize` sees every value before it is escaped."""
-    environment = Environment(
+    found = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, finalize=_shown)
-    environment.filters |= {"amount": amount, "seconds": seconds, "bar": bar_text, "interval": interval_text,
-                            "change": change, "size": size, "plain": plain,
-                            "slug": lambda verdict: re.sub("[^a-z]+", "-", str(verdict).lower())}
-    environment.globals |= {"QUOTED": QUOTED, "LEVELS": LEVELS}
-    return environment
+    found.filters |= {"amount": amount, "seconds": seconds, "bar": bar_text, "interval": interval_text,
+                      "change": change, "size": size, "plain": plain,
+                      "slug": lambda verdict: re.sub("[^a-z]+", "-", str(verdict).lower())}
+    found.globals |= {"QUOTED": QUOTED, "LEVELS": LEVELS}
+    return found
 
 
 def _shown(value: object) -> object:
@@ -296,13 +299,20 @@ def _comparison(report: Json) -> Json | None:
 
 
 def read(path: Path) -> Json:
-    """A report.json with every optional key present. Raises ReportError."""
+    """A report.json with every optional key present. Raises ReportError, also where its digest, if it has one, does not fit."""
     try:
-        return _complete(json.loads(path.read_text(encoding="utf-8")))
-    except ReportError:
-        raise
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ReportError(f"cannot be read: {error}") from error
+    full = _complete(found)
+    if "digest" in found and found["digest"] != (now := digest(found)):
+        raise ReportError(f"changed by hand: its digest is {now[:12]}, it says {str(found['digest'])[:12]}; restore the file, or measure again")
+    return full
+
+
+def is_sealed(report: Mapping[str, Any]) -> bool:
+    """Whether a report that was read is of a look at the sealed half: the gate's alone, whatever else reads reports."""
+    return bool(report["half"] != "open")
 
 
 def _complete(report: Mapping[str, Any]) -> Json:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness import cases, diff
+from harness import diff
 from harness.display import visible
 from harness.files import slug
 from harness.records import ROOT
@@ -25,7 +25,6 @@ NOT_MEASURED, USAGE = 3, 4
 
 def command(run: str, *, reports: Path | None, data: Path | None) -> int:
     """Write the new report and say what changed. Returns 0, 3 where the replies do not suffice, 4 for bad input."""
-    cases.DATA = data or cases.DATA
     try:
         before = find(run, reports or ROOT / "reports")
         after = rescored(before, reports or _home(before), data)

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import cases
 from harness.files import slug
-from harness.report import ReportError, read
+from harness.report import ReportError, is_sealed, read
 
 Json = dict[str, Any]
 
@@ -76,15 +75,6 @@ def load(path: Path) -> Saved:
     if is_sealed(report):
         raise ReportError(f"{path} is of the sealed half: its replies are for the gate alone, and looking at one spoils it")
     return Saved(path.resolve(), report, report["model"])
-
-
-def is_sealed(report: Json) -> bool:
-    """Whether a report says so, or has the reply to a case that is sealed today."""
-    if report.get("half", "open") != "open" or report["provenance"].get("half", "open") != "open":
-        return True
-    asked = {(reply.get("kind"), key.rpartition("#")[0]) for key, reply in report["replies"].items()}
-    return any((kind, case.id) in asked for kind in {kind for kind, _ in asked} & set(cases.KINDS)
-               for case in cases.load_cases(kind, half="sealed"))
 
 
 def labelled(runs: Iterable[Saved]) -> list[Saved]:

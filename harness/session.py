@@ -14,13 +14,14 @@ from typing import Any, Literal, TypeVar
 from filelock import FileLock, Timeout
 
 from harness.ask import Asker
-from harness.cases import Case, Kind, load_cases, some_of_each
+from harness.cases import Case, Half, Kind, load_cases, some_of_each
 from harness.engines import Engine, RequestFailed, UnknownModel, Unreachable
 from harness.engines.replay import Replay
 from harness.files import read_json, slug
 from harness.journal import Journal
 
 T = TypeVar("T")
+SEALED = "-sealed"
 
 
 class NotWritable(Exception):
@@ -43,6 +44,8 @@ class Settings:
     timeout: float
     judge: str | None = None
     embed: str | None = None
+    half: Half = "open"
+    look: str = ""  # the entry of the ledger that allows the sealed half
     replay: Path | None = None
 
 
@@ -82,7 +85,7 @@ async def resolve(settings: Settings) -> list[Target]:
 
     Raises Unreachable when no server answers that would have to, UnknownModel when a model is nowhere.
     """
-    run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
+    run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}{_ending(settings)}"
     if settings.replay:
         return [_replayed(settings.replay, settings.models[0], run)]
     known, silent = await _what_there_is(settings)
@@ -98,8 +101,14 @@ async def resolve(settings: Settings) -> list[Target]:
 
 
 def _replayed(folder: Path, model: str, run: str) -> Target:
+    from harness.report import ReportError
+    from harness.saved import load
+
     try:
+        load(folder / "report.json")
         Replay(folder)
+    except ReportError as error:  # sealed, or changed by hand
+        raise UnknownModel(str(error)) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnknownModel(f"{folder} is no run that can be scored again: {type(error).__name__}: {error}") from None
     return Target(model, Replay.name, str(folder), run)
@@ -224,9 +233,9 @@ class Session:
         return self._runner.run(work)
 
     def cases(self, kind: Kind) -> tuple[Case, ...]:
-        """The open cases of a kind, fewer in a smoke run. Raises DataError."""
+        """The cases of a kind in the half that is measured, fewer in a smoke run. Raises DataError."""
         if kind not in self._cases:
-            cases, most = load_cases(kind), self.settings.max_cases
+            cases, most = load_cases(kind, half=self.settings.half), self.settings.max_cases
             self._cases[kind] = some_of_each(cases, most) if most else cases
         return self._cases[kind]
 
@@ -247,8 +256,10 @@ def claim(settings: Settings, target: Target) -> tuple[Target, FileLock]:
     Raises NotWritable.
     """
     home = settings.reports / slug(target.model)
-    journals = [path for path in sorted(home.glob("*/journal.jsonl"), reverse=True) if not _is_rescored(path.with_name("report.json"))]
-    unfinished = [path.parent for path in journals[:1] if target.engine != Replay.name and _is_unfinished(path.with_name("report.json"))]
+    journals = (path for path in sorted(home.glob("*/journal.jsonl"), reverse=True)
+                if path.parent.name.endswith(SEALED) == bool(_ending(settings)) and not _is_rescored(path.with_name("report.json")))
+    newest = None if target.engine == Replay.name else next(journals, None)
+    unfinished = [newest.parent] if newest and _is_unfinished(newest.with_name("report.json")) else []
     for folder in [*unfinished, home / target.run]:
         lock = FileLock(folder / "run.lock")
         try:
@@ -266,6 +277,11 @@ def claim(settings: Settings, target: Target) -> tuple[Target, FileLock]:
 def _is_rescored(report: Path) -> bool:
     """Whether a run only scored the replies of another again, so that there is nothing to go on with."""
     return bool((read_json(report).get("provenance") or {}).get("rescored"))
+
+
+def _ending(settings: Settings) -> str:
+    """What tells the runs of the two halves apart: neither goes on with replies of the other."""
+    return SEALED if settings.half == "sealed" else ""
 
 
 def _is_unfinished(report: Path) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import stats
+from harness import records, stats
 from harness.files import slug
 from harness.report import read
 from harness.saved import Saved
@@ -71,8 +70,8 @@ def reply(user: str, text: str, *, thinking: str = "", wall: float = 1.0, **chan
 
 
 def save(reports: Path, report: Json) -> Saved:
-    """Write report.json where a run would, and read it as `bench` does."""
-    path = reports / slug(report["model"]) / report["run"] / "report.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, ensure_ascii=False), encoding="utf-8")
+    """Write report.json as a run would, and read it as `bench` does."""
+    folder = reports / slug(report["model"]) / report["run"]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = records.write(folder, report)
     return Saved(path, read(path), report["model"])

@@ -89,13 +89,24 @@ def test_a_system_prompt_and_earlier_turns_are_context(tiny: Chat, tmp_path: Pat
 
 def test_tokens_weigh_by_their_role(tiny: Chat, tmp_path: Path) -> None:
     reply = "<think>\n1. Soruyor, orta.\n2. Anlat.\n</think>\nBaşta zor, sonra rahat gelir."
-    found = read_rows(written(tmp_path / "train.jsonl", [row("rust zor mu", reply)]), tiny, Weights(2, 3, 5, 7), 400)[0]
+    found = read_rows(written(tmp_path / "train.jsonl", [row("rust zor mu", reply)]), tiny, Weights(intent=2, thinking=3, opening=5, answer=7), 400)[0]
 
     def of(weight: float) -> str:
         return tiny.tokenizer.decode(found.ids[found.weights == weight].tolist(), skip_special_tokens=False)
 
     assert (of(2), of(3)) == ("<think>\n1. Soruyor, orta.", "\n2. Anlat.\n</think>\n")
     assert (of(5), of(7)) == ("Başta z", "or, sonra rahat gelir.<s2>\n")  # eight tokens: ş is two bytes
+
+
+def test_what_the_user_says_last_can_be_learnt_too(tiny: Chat, tmp_path: Path) -> None:
+    messages = [("system", "Sen Jessy'sin."), ("user", "adım Ali"), ("assistant", "Selam Ali!"), ("user", "Ali, nasılsın?"), ("assistant", "İyiyim Ali!")]
+    line = json.dumps({"messages": [{"role": role, "content": content} for role, content in messages]})
+    found = read_rows(written(tmp_path / "train.jsonl", [line]), tiny, Weights(prompt=0.5), 400)[0]
+
+    def of(weight: float) -> str:
+        return tiny.tokenizer.decode(found.ids[found.weights == weight].tolist(), skip_special_tokens=False)
+
+    assert (of(0.5), of(1)) == ("Ali, nasılsın?", "İyiyim Ali!<s2>\n")
 
 
 def test_of_a_row_to_the_intent_nothing_is_seen_behind_it(tiny: Chat, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 from harness import cases
 from harness.compare import NotComparable, compare, differences
 from harness.compare_page import findings, headline, render, table, write
-from harness.report import ReportError
-from harness.saved import Saved, find, labelled, load
+from harness.report import ReportError, write_index
+from harness.saved import Saved, find, labelled, load, of_model
 from tests.conftest import GOOD, ROOT, Evals, environment
 from tests.fake_ollama import FakeOllama, Gone, always
 from tests.sample_runs import criterion, outcome, run, save
@@ -87,13 +87,25 @@ def test_an_older_report_without_groups_is_told_how_to_get_them() -> None:
 
 
 def test_sealed_replies_are_not_for_comparing(tmp_path: Path) -> None:
-    case = cases.load_cases("conversation", half="sealed")[0]
-    report = run("a")
-    report["replies"][f"{case.id}#0"] = report["replies"]["conv-0#0"]
+    path = save(tmp_path, run("a", half="sealed", run="20261123T100000Z-2-sealed")).path
     with pytest.raises(ReportError, match="sealed half"):
-        find(str(save(tmp_path, report).path), tmp_path)
-    with pytest.raises(ReportError, match="sealed half"):
-        load(save(tmp_path, run("b", half="sealed")).path)
+        find(str(path), tmp_path)
+    with pytest.raises(ReportError, match="no finished report"):
+        find("a", tmp_path)
+    opened = save(tmp_path, run("a"))
+    assert [one.path for one in of_model("a", tmp_path)] == [opened.path]
+
+
+def test_a_report_changed_by_hand_is_named_before_anything_else(tmp_path: Path) -> None:
+    path = save(tmp_path, run("a")).path
+    edited = json.loads(path.read_text(encoding="utf-8"))
+    edited["criteria"][0]["score"] = 1.0
+    path.write_text(json.dumps(edited), encoding="utf-8")
+    with pytest.raises(ReportError, match="changed by hand: its digest"):
+        load(path)
+    done = bench(path, save(tmp_path, run("b")).path, reports=tmp_path)
+    assert done.returncode == 4 and "changed by hand" in done.stderr and not (tmp_path / "compare").exists()
+    assert "changed by hand" in write_index(tmp_path).read_text(encoding="utf-8")
 
 
 def test_bench_refuses_reports_that_differ_with_three_and_writes_nothing(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from harness import cases
 from harness.compare import NotComparable
 from harness.diff import entries, render, write
 from harness.saved import Saved, labelled
@@ -131,8 +130,8 @@ def test_bad_input_is_said_and_nothing_is_written(words: tuple[str, str], code: 
     save(tmp_path, run("base"))
     other = run("other")
     save(tmp_path, other | {"provenance": other["provenance"] | {"scorers": {"digest": "xyz"}}})
-    sealed, secret = run("sealed"), cases.load_cases("conversation", half="sealed")[0]
-    sealed["replies"][f"{secret.id}#0"] = reply("x", "SECRET")
+    sealed = run("sealed", half="sealed")
+    sealed["replies"]["conv-0#0"] = reply("x", "SECRET")
     path = save(tmp_path, sealed).path
     for name in ("torn/1/report.json", "killed/1/journal.jsonl"):
         (tmp_path / name).parent.mkdir(parents=True)

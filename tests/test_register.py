@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,9 @@ from harness.fetch import fetch
 from tests.conftest import ROOT, Evals
 from tests.real_ollama import Unavailable, assemble, serve
 from training.base import chat
-from training.export import exported
+from training.export import exported, stage
 from training.generate import replies
-from training.recipe import Recipe, Serve, load_recipe
+from training.recipe import Export, Recipe, Serve, load_recipe
 from training.register import RegisterError, Server, register, to_models
 from training.served import PROBES, Served, ServeError, served, take_apart
 from training.tokenizer import Chat, read_chat
@@ -45,10 +47,10 @@ micro_tokens = 256
 epochs = 0.5
 evaluate_every = 100
 valid_rows = 2
+[serve]
+num_predict = 32
 """
 TOKENS = 24
-# A model that was hardly trained writes until it is stopped: over two and a half minutes, too many for CI yet.
-slow = pytest.mark.skipif("JESSY_REGISTER" not in os.environ, reason="takes minutes; JESSY_REGISTER=1 runs it")
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +58,8 @@ def candidate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
     """(recipe, runs) of the real base, trained a few steps and exported by the commands that a person runs."""
     folder = tmp_path_factory.mktemp("candidate")
     (folder / "jessy-ci.toml").write_text(RECIPE, encoding="utf-8")
-    for stage in ("train", "export"):
-        done = subprocess.run([sys.executable, "-m", "training", stage, str(folder / "jessy-ci.toml"), "--runs", str(folder / "runs")], cwd=ROOT,
+    for command in ("train", "export"):
+        done = subprocess.run([sys.executable, "-m", "training", command, str(folder / "jessy-ci.toml"), "--runs", str(folder / "runs")], cwd=ROOT,
                               capture_output=True, text=True, encoding="utf-8", timeout=500, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     return load_recipe(folder / "jessy-ci.toml"), folder / "runs"
@@ -130,7 +132,6 @@ async def _embedded(models: Path, asked: list[str]) -> list[str]:
     return [one.text if not one.thinking else f"<think>\n{one.thinking}" + (f"\n</think>\n{one.text}" if one.text else "") for one in said]
 
 
-@slow
 def test_the_suites_measure_it(registered: tuple[list[str], list[str], Path], evals: Evals, server: str) -> None:
     done = evals("--model", "jessy-ci", "--engine", "ollama", "--host", server, "--max-cases", "5", timeout=400)
     assert done.code in (0, 1), done.output
@@ -148,6 +149,29 @@ def test_of_many_candidates_the_newest_stay(registered: tuple[list[str], list[st
         gone = at.prune("jessy-ci", 3, tag)
     left = {str(one.model) for one in client.list().models}
     assert len(gone) == 2 and {tag, "jessy-ci:latest", "jessy-ci:mine"} <= left and not set(gone) & left
+
+
+def apart(candidate: tuple[Recipe, Path], folder: Path, kind: str) -> tuple[Recipe, Path]:
+    """The same candidate with another export, in a folder of its own: the trained weights are linked, not trained again."""
+    recipe, runs = candidate
+    shutil.copytree(runs, folder / "runs", copy_function=os.link, ignore=shutil.ignore_patterns("export", "*.lock"))
+    recipe = replace(recipe, name="jessy-ci", export=Export(type="F16" if kind == "adapter" else kind))
+    stage(recipe, folder / "runs", adapter=kind == "adapter", told=lambda _: None)
+    return recipe, folder / "runs"
+
+
+@pytest.mark.parametrize("kind", ["Q4_K_M", "adapter"])
+def test_what_only_a_server_makes_of_it_is_registered_too(kind: str, registered: tuple[list[str], list[str], Path], candidate: tuple[Recipe, Path],
+                                                          server: str, client: ollama.Client, tmp_path: Path) -> None:
+    """The server's own quantisation, and a LoRA adapter beside its base."""
+    whole = client.show("jessy-ci").modelinfo or {}
+    recipe, runs = apart(candidate, tmp_path, kind)
+    assert register(recipe, runs, engine="ollama", host=server, told=lambda _: None)
+    shown = client.show("jessy-ci")
+    assert shown.details and shown.details.quantization_level == ("Q4_K_M" if kind == "Q4_K_M" else "Q4_1"), shown.details
+    assert (shown.modelinfo or {}).get("tokenizer.ggml.tokens") == whole.get("tokenizer.ggml.tokens")
+    said = client.chat("jessy-ci", messages=[{"role": "user", "content": "naber"}], options={"temperature": 0, "num_predict": 8}, think=False)
+    assert said.eval_count and said.message.content
 
 
 def test_a_template_that_renders_otherwise_is_refused(registered: tuple[list[str], list[str], Path], candidate: tuple[Recipe, Path], server: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness import cases
+from harness import records
 from harness.engines import NotAsked
 from harness.engines.replay import Replay
 from tests.conftest import GOOD, ROOT, Evals, Finished, environment, write_cases
@@ -148,10 +148,27 @@ def test_dialogues_and_trials_are_found_again(evals: Evals, few_cases: Path) -> 
     assert newest(done)["provenance"]["rescored"] and len(newest(done)["criteria"][0]["outcomes"]) == 2
 
 
+def test_a_report_scored_again_carries_its_own_digest_and_its_look_is_none(measured: Finished, few_cases: Path) -> None:
+    assert rescore(only(measured), "--data", few_cases).returncode == 0
+    report = newest(measured)
+    assert report["provenance"]["rescored"] and report["digest"] == records.digest(report)
+    assert (report["half"], report["look"]) == ("open", "")
+
+
+@pytest.mark.parametrize("spoil, said", [
+    (lambda report: report | {"half": "sealed", "digest": records.digest(report | {"half": "sealed"})}, "is of the sealed half"),
+    (lambda report: report | {"status": "FAIL"}, "changed by hand: its digest is")])
+def test_replay_takes_neither_a_sealed_run_nor_an_edited_one(spoil: Any, said: str, evals: Evals, measured: Finished, few_cases: Path) -> None:
+    path = only(measured)
+    path.write_text(json.dumps(spoil(json.loads(path.read_text(encoding="utf-8")))), encoding="utf-8")
+    done = evals(SUITE[0], "--model", "jessy", "--replay", path.parent, "--data", few_cases)
+    assert done.code == 4 and len(done.lines(said)) == 1, done.output
+    assert only(measured) == path
+
+
 def test_what_cannot_be_scored_again_is_said_in_one_line(tmp_path: Path) -> None:
-    secret = cases.load_cases("conversation", half="sealed")[0]
-    sealed = run("sealed")
-    sealed["replies"][f"{secret.id}#0"] = reply("x", "SECRET")
+    sealed = run("sealed", half="sealed")
+    sealed["replies"]["conv-0#0"] = reply("x", "SECRET")
     elsewhere = tmp_path / "elsewhere" / "report.json"
     elsewhere.parent.mkdir()
     elsewhere.write_text(json.dumps(run("jessy")), encoding="utf-8")

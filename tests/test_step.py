@@ -1,6 +1,8 @@
 """The training step: the same numbers as the plain way to do it, whatever is done to make it fast."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from itertools import pairwise
@@ -10,8 +12,10 @@ from typing import Any
 import pytest
 
 from tests.tiny_training import ROWS, base
-from training.base import prepare
-from training.recipe import Train
+from training import blas
+from training.base import chat, prepare
+from training.batches import read_rows
+from training.recipe import Train, Weights
 from training.step import learning_rate
 
 # In a process of its own: workers are forked before mlx is imported. Prints the losses of four steps and digests of the weights.
@@ -43,11 +47,12 @@ def run(team):
     rows = read_rows(Path(asked["rows"]), chat(Path(asked["base"])), Weights(), 400)
     batches = Batches(rows, step_tokens=train.step_tokens, micro_tokens=train.micro_tokens, seed=0)
     stepper = Stepper(model, train, team, cpu=asked["kernels"])
-    losses = [stepper.step(batches.step(n % batches.per_epoch), train.learning_rate, seed=n) for n in range(4)]
+    losses = [stepper.step(batches.step(n % batches.per_epoch), train.learning_rate, seed=n) for n in range(asked["steps"])]
     stepper.settle()
     after = {name: np.array(value) for name, value in __import__("mlx.utils").utils.tree_flatten(model.parameters())}
     if team.rank == 0:
         np.savez(asked["out"], **after)
+        np.savez(asked["out"] + ".before.npz", **before)
         print(json.dumps({"losses": losses, "changed": sorted(name for name in after if not np.array_equal(after[name], before[name])),
                           "trained": sorted(stepper.names)}))
     return 0
@@ -73,7 +78,8 @@ rows = read_rows(Path(asked["rows"]), chat(Path(asked["base"])), Weights(), 400)
 length = max(len(row.ids) for row in rows)
 ids = mx.array([[*row.ids.tolist(), *[0] * (length - len(row.ids))] for row in rows])
 mask = mx.array([[*row.weights.tolist(), *[0.0] * (length - len(row.ids))] for row in rows])[:, 1:]
-optimizer = optim.AdamW(learning_rate=asked["train"]["learning_rate"], betas=[0.9, 0.99], weight_decay=0.0, bias_correction=True)
+optimizer = optim.AdamW(learning_rate=asked["train"]["learning_rate"], betas=[0.9, 0.99],
+                        weight_decay=asked["train"].get("weight_decay", 0.0), bias_correction=True)
 def loss(model):
     return (nn.losses.cross_entropy(model(ids[:, :-1]), ids[:, 1:]) * mask).sum() / mask.sum()
 losses = []
@@ -91,19 +97,25 @@ PLAINLY: dict[str, Any] = {"method": "full", "learning_rate": 1e-3, "step_tokens
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("step")
-    found = prepare(str(base(folder)), folder).directory
+    return ready(tmp_path_factory.mktemp("step"), "llama")
+
+
+def ready(folder: Path, arch: str) -> Path:
+    """A tiny base of an architecture, and rows beside it."""
+    found = prepare(str(base(folder, arch)), folder).directory
     (found / "rows.jsonl").write_text("".join(json.dumps({"messages": [{"role": "user", "content": user}, {"role": "assistant", "content": reply}]}) + "\n"
                                               for user, reply in ROWS), encoding="utf-8")
     return found
 
 
-def run(tiny: Path, out: Path, train: dict[str, Any], *, script: str = STEPS, workers: int = 1, own: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
+def run(tiny: Path, out: Path, train: dict[str, Any], *, script: str = STEPS, workers: int = 1, own: bool = True,
+        environment: dict[str, str] | None = None, steps: int = 4) -> tuple[dict[str, Any], dict[str, Any]]:
     import numpy as np
 
-    asked = {"base": str(tiny), "rows": str(tiny / "rows.jsonl"), "out": str(out), "workers": workers, "kernels": own,
+    asked = {"base": str(tiny), "rows": str(tiny / "rows.jsonl"), "out": str(out), "workers": workers, "kernels": own, "steps": steps,
              "train": {"clip": 1.0, **train}}
-    done = subprocess.run([sys.executable, "-c", script, json.dumps(asked)], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", script, json.dumps(asked)], capture_output=True, text=True, timeout=120, check=False,
+                          env={**os.environ, **(environment or {})})
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1]), dict(np.load(out))
 
@@ -124,6 +136,45 @@ def test_a_step_is_the_plain_step(workers: int, micro: int, tiny: Path, tmp_path
     # Adam's first steps are of the size of the learning rate whatever the gradient; only its sign must be the same.
     assert furthest(ours, theirs) < 0.2 * 4 * PLAINLY["learning_rate"]
     assert plain["losses"][-1] < plain["losses"][0]
+
+
+@pytest.mark.skipif(sys.platform != "linux" or shutil.which("gcc") is None, reason="it is compiled on Linux, by gcc")
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_the_optimiser_in_place_is_mlx_s(workers: int, tiny: Path, tmp_path: Path) -> None:
+    """Weights, moments, bias correction and decay: in memory of their own, and the same numbers."""
+    train = {**PLAINLY, "weight_decay": 0.1, "embedding_rate": 3.0}
+    environment = blas.environment(tmp_path)
+    assert "JESSY_ADAMW" in environment
+    mlx_s, theirs = run(tiny, tmp_path / "mlx.npz", train, workers=workers)
+    in_place, ours = run(tiny, tmp_path / "ours.npz", train, workers=workers, environment={"JESSY_ADAMW": environment["JESSY_ADAMW"]})
+    assert in_place["losses"] == pytest.approx(mlx_s["losses"], rel=1e-5) and in_place["changed"] == mlx_s["changed"]
+    # Where a gradient is nearly zero its sign is rounding's, and Adam's first step is as long as any.
+    assert furthest(ours, theirs) < 0.02 * train["learning_rate"]
+
+
+def test_token_vectors_have_a_rate_of_their_own(tiny: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    moved = {}
+    for rate in (1.0, 5.0):
+        _, after = run(tiny, tmp_path / f"{rate}.npz", {**PLAINLY, "learning_rate": 1e-4, "embedding_rate": rate}, steps=1)
+        before = np.load(tmp_path / f"{rate}.npz.before.npz")
+        moved[rate] = {name: after[name] - before[name] for name in after}
+    for name, change in moved[1.0].items():
+        assert moved[5.0][name] == pytest.approx(change * (5 if "embed_tokens" in name else 1), abs=2e-6), name
+
+
+def test_without_the_gradient_of_the_output_only_what_was_read_is_learnt(tmp_path: Path) -> None:
+    import numpy as np
+
+    tied = ready(tmp_path, "qwen2")
+    # What pads a row is read as token 0 and learns nothing; a byte that stands in no row is read nowhere.
+    read = {token for row in read_rows(tied / "rows.jsonl", chat(tied), Weights(), 400) for token in row.ids.tolist()}
+    for through in (False, True):
+        _, after = run(tied, tmp_path / f"{through}.npz", {**PLAINLY, "head": through})
+        before, name = np.load(tmp_path / f"{through}.npz.before.npz"), "model.embed_tokens.weight"
+        moved = set(np.nonzero((after[name] != before[name]).any(axis=1))[0].tolist())
+        assert moved and (moved - read if through else moved <= read)
 
 
 def test_the_same_workers_give_the_same_bits(tiny: Path, tmp_path: Path) -> None:

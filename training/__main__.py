@@ -45,6 +45,17 @@ def main(arguments: list[str] | None = None) -> int:
     register.add_argument("--engine", choices=("auto", "ollama", "embedded"), default="auto", help="auto: both, Ollama where a server answers")
     register.add_argument("--host", default=None, help="the Ollama server; OLLAMA_HOST otherwise")
     register.add_argument("--runs", type=Path, default=Path("runs"), help="where the stages leave what they make")
+    candidate = stages.add_parser("candidate", help="all stages and the suites, recipe after recipe, until a candidate passes")
+    candidate.add_argument("recipe", nargs="?", default="jessy-v2", help="a TOML file, or the name of one in training/recipes")
+    candidate.add_argument("--candidates", type=int, default=6, help="the most that are made (default: 6)")
+    candidate.add_argument("--minutes", type=float, default=480.0, help="of all candidates together; none is begun after them (default: 480)")
+    candidate.add_argument("--against", default="smollm2", help="the gate's baseline (default: smollm2)")
+    candidate.add_argument("--engine", choices=("auto", "ollama", "embedded"), default="auto", help="auto: both are given the model, Ollama is measured where a server answers")
+    candidate.add_argument("--host", default=None, help="the Ollama server; OLLAMA_HOST otherwise")
+    candidate.add_argument("--max-cases", type=int, default=None, metavar="N", help="smoke run of the suites; no gate takes it")
+    candidate.add_argument("--runs", type=Path, default=Path("runs"), help="where the stages leave what they make")
+    candidate.add_argument("--reports", type=Path, default=Path("reports"), help="where the suites leave their reports, and LOG.md is")
+    candidate.add_argument("--dry-run", action="store_true", help="only print what would be done next")
     ask = stages.add_parser("ask", help="what a trained recipe says, before anything is exported")
     ask.add_argument("recipe", help="a TOML file, or the name of one in training/recipes")
     ask.add_argument("prompts", nargs="+", help="one user message each")
@@ -58,6 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
             return trained(load_recipe(given.recipe), given.runs, given.report_to)
         if given.stage in ("export", "register"):
             return released(load_recipe(given.recipe), given)
+        if given.stage == "candidate":
+            return looped(load_recipe(given.recipe), given)
         if given.stage == "ask":
             return asked(load_recipe(given.recipe), given)
         entries = load_entries(given.data)
@@ -113,6 +126,23 @@ def released(recipe: Recipe, given: Any) -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def looped(recipe: Recipe, given: Any) -> int:
+    """Make candidates until one passes: 0 when one did, 1 when none did or a stage broke."""
+    from training.candidate import Loop, LoopError, Options
+
+    if given.candidates < 1 or not given.minutes > 0:
+        raise ValueError(f"--candidates is {given.candidates} and --minutes {given.minutes:g}; both have to be over 0")
+    loop = Loop(recipe, Options(given.runs, given.reports, given.candidates, given.minutes, given.against, given.engine, given.host, given.max_cases))
+    if given.dry_run:
+        print("\n".join(loop.plan()))
+        return 0
+    try:
+        return loop.run()
+    except LoopError as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 def asked(recipe: Recipe, given: Any) -> int:

@@ -109,6 +109,8 @@ def _tokens(messages: Sequence[dict[str, str]], to_intent: bool, chat: Chat, wei
         ids = ids[:before + len(starts)]
     values = np.zeros(len(ids), dtype=np.float32)
     values[before:] = _roles(reply, starts, weights)
+    if weights.prompt and len(messages) > 1:
+        values[(place := chat.said(messages)).start:place.stop] = weights.prompt
     return Tokens(np.array(ids, dtype=np.int32), values)
 
 

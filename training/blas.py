@@ -19,7 +19,8 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGE = "cmeel-openblas"
-NATIVE = Path(__file__).with_name("native") / "gemm.c"
+NATIVE = Path(__file__).with_name("native")
+GEMM_FLAGS = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16")
 # Under it a training is not worth its hour: the reference BLAS reaches 2 to 5.
 SLOW = 20.0
 
@@ -39,9 +40,9 @@ def library() -> str | None:
 def environment(links: Path, products: str = "float32") -> dict[str, str]:
     """What a process that trains on a Linux CPU needs in its environment; empty elsewhere.
 
-    `links` is a folder for a name that the BLAS asks for and that mlx ships under another, libgfortran, and for the
-    products in bfloat16, which are compiled there; without the CPU or the compiler for them they stay in float32. The allocator
-    is told to keep what is freed: mlx's CPU gives every array back to the system, and a fifth of a step would go into
+    `links` is a folder for a name that the BLAS asks for and that mlx ships under another, libgfortran, and for what is
+    compiled there: the optimiser, and the products in bfloat16. Without the compiler the optimiser is mlx's, and without
+    it or the CPU products stay in float32. The allocator is told to keep what is freed: mlx's CPU gives every array back to the system, and a fifth of a step would go into
     pages that are cleared again and again.
     """
     if sys.platform != "linux":
@@ -52,8 +53,10 @@ def environment(links: Path, products: str = "float32") -> dict[str, str]:
         (links / "libgfortran.so.5").symlink_to(shipped)
         paths = [str(links), str(shipped.parent), os.environ.get("LD_LIBRARY_PATH", "")]
         found["LD_LIBRARY_PATH"] = ":".join(path for path in paths if path)
-    if products == "bfloat16" and (path := library()) and _loads(path, found) and (made := _compiled(links)):
+    if products == "bfloat16" and has_bfloat16() and (path := library()) and _loads(path, found) and (made := _compiled("gemm", links, *GEMM_FLAGS)):
         found |= {"JESSY_GEMM": str(made), "JESSY_GEMM_BLAS": path}
+    if made := _compiled("adamw", links, "-march=native", "-fno-math-errno"):
+        found["JESSY_ADAMW"] = str(made)
     return found
 
 
@@ -72,13 +75,13 @@ def has_bfloat16() -> bool:
     return " avx512_bf16" in flags and shutil.which("gcc") is not None
 
 
-def _compiled(folder: Path) -> Path | None:
-    out = folder / "libjessygemm.so"
-    command = ["gcc", "-O3", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16", "-shared", "-fPIC", "-o", str(out),
-               str(NATIVE), "-ldl"]
-    if not has_bfloat16() or subprocess.run(command, capture_output=True, check=False).returncode:
+def _compiled(name: str, folder: Path, *flags: str) -> Path | None:
+    """native/<name>.c as a library in `folder`; None where it does not compile."""
+    if shutil.which("gcc") is None:
         return None
-    return out
+    out = folder / f"libjessy{name}.so"
+    command = ["gcc", "-O3", *flags, "-shared", "-fPIC", "-o", str(out), str(NATIVE / f"{name}.c"), "-ldl", "-lm"]
+    return None if subprocess.run(command, capture_output=True, check=False).returncode else out
 
 
 def _shipped() -> Path | None:

@@ -44,7 +44,7 @@ def stage(recipe: Recipe, runs: Path, *, kind: str = "", adapter: bool = False, 
     """Export a recipe's trained candidate, prove it, and return its manifest; what is done already is not done again.
 
     Leaves runs/<recipe>/<candidate>/export/{model.gguf or adapter.gguf, parity.json, manifest.json}, the manifest last,
-    and the candidate's page with what was found. Of an adapter there is no parity.json: it holds no model to compute.
+    and the candidate's page with what was found.
     Raises ExportError, MergeError, ParityError, BaseError, ConvertError, OSError.
     """
     from training.page import candidate_page
@@ -72,16 +72,23 @@ def stage(recipe: Recipe, runs: Path, *, kind: str = "", adapter: bool = False, 
     seconds = time.perf_counter() - start
     told(f"{file}: {made['bytes'] / 1e6:.0f} MB, {made['merged']} tensors merged, {made['copied']} copied from the base, {seconds:.1f} s")
     parity = None
-    if not adapter:
+    # An adapter of a model directory has no GGUF to stand beside.
+    if not adapter or base.gguf:
         parity = prove(base, trained, file, dialogues(rows), kind="F16" if kind in SERVED else kind, device=device())
-        told(f"parity: {parity['top1']:.2%} of {parity['positions']} positions the same in mlx-lm, {parity['llama_cpp']['top1']:.2%} of "
-             f"{parity['llama_cpp']['positions']} in llama.cpp ({parity['llama_cpp']['top1_or_tie']:.2%} with near-ties); largest difference of a logit {parity['max_difference']:.3g}, "
-             f"and {parity['adapter']['max_change']:.3g} by training")
+        told(f"parity: {_parity_line(parity)}")
     manifest = {**wanted, **made, "sha256": sha256(file), "seconds": round(seconds, 2), "parity": parity}
     of = read_json(trained / MANIFEST)
     write_text(trained / PAGE, candidate_page(of, REASONS[of["stop"]], trained / "loss.png", manifest))
     write_text(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     return manifest
+
+
+def _parity_line(parity: dict[str, Any]) -> str:
+    theirs = parity["llama_cpp"]
+    back = "" if parity["top1"] is None else (f"{parity['top1']:.2%} of {parity['positions']} positions the same in mlx-lm, largest difference of a logit "
+                                              f"{parity['max_difference']:.3g}; ")
+    return (f"{back}{theirs['top1']:.2%} of {theirs['positions']} the same in llama.cpp ({theirs['top1_or_tie']:.2%} with near-ties); "
+            f"training moved a logit by up to {parity['adapter']['max_change']:.3g}")
 
 
 def exported(recipe: Recipe, runs: Path) -> tuple[Base, Path, dict[str, Any]]:

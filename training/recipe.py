@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -42,12 +43,14 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Weights:
-    """How much the loss of a token counts, by its role in the reply. A token of the prompt counts nothing.
+    """How much the loss of a token counts, by its role.
 
-    `intent` is the first line of the thinking, `thinking` what follows of it, `opening` the first eight tokens of the
+    `prompt` is what the user said last: 0, and only replies are learnt; more, and the language of those who ask is too
+    (loss over instructions, Shi et al. 2024). `intent` is the first line of the thinking, `thinking` what follows of it, `opening` the first eight tokens of the
     answer, `answer` the others and the end of the turn.
     """
 
+    prompt: float = 0.0
     intent: float = 1.0
     thinking: float = 1.0
     opening: float = 1.0
@@ -60,7 +63,9 @@ class Train:
 
     `method` is lora, dora or full; `modules` are the linear layers that get an adapter ("all": every one), `rank` and
     `alpha` its size and scale (alpha / rank), `dropout` its input's. `layers` is how many of the upper layers are
-    trained, 0 all; `embeddings` whether full fine-tuning trains them too. A step sees about `step_tokens` tokens in
+    trained, 0 all; `embeddings` whether full fine-tuning trains them too, and `head` whether by the gradient of the output
+    as well, where it shares their weights. `embedding_rate` is the learning rate of token vectors in those of the others:
+    a token learns only where it stands. A step sees about `step_tokens` tokens in
     micro-batches of about `micro_tokens`, padding counted; `epochs` is how often it sees every row. The learning
     rate rises over the share `warmup` of the steps, then falls as a cosine to `final` of itself. `clip` is the
     largest norm of a gradient, 0 none. Every `evaluate_every` steps the loss of `valid_rows` held-back rows is
@@ -77,6 +82,8 @@ class Train:
     dropout: float = 0.0
     layers: int = 0
     embeddings: bool = True
+    head: bool = True
+    embedding_rate: float = 1.0
     learning_rate: float = 1e-3
     warmup: float = 0.05
     final: float = 0.1
@@ -140,8 +147,8 @@ class Recipe:
     serve: Serve = Serve()
 
 
-def load_recipe(path: str | Path) -> Recipe:
-    """Read a recipe: a path, or the name of one in training/recipes. Raises RecipeError."""
+def load_recipe(path: str | Path, *, name: str = "") -> Recipe:
+    """Read a recipe: a path, or the name of one in training/recipes. `name` is the one that it must have. Raises RecipeError."""
     path = Path(path)
     if not path.is_file() and path.suffix == "" and (RECIPES / f"{path.name}.toml").is_file():
         path = RECIPES / f"{path.name}.toml"
@@ -154,6 +161,8 @@ def load_recipe(path: str | Path) -> Recipe:
         raise RecipeError(f"{path}: not TOML: {error}") from None
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", raw.get("name", path.stem) if isinstance(raw.get("name", ""), str) else "") or path.stem == "base":
         raise RecipeError(f"{path}: a recipe's name is that of a folder and of a model: letters, digits, '.', '_' and '-', and not 'base'")
+    if name and raw.setdefault("name", name) != name:
+        raise RecipeError(f"{path}: 'name' is {raw['name']!r}; {name!r} is needed here")
     dataset = _section(Dataset, raw.pop("dataset", {}), path, "dataset.")
     _check_dataset(dataset, path)
     given = raw.pop("train", {})
@@ -206,11 +215,11 @@ def _check_train(train: Train, path: Path) -> None:
         raise RecipeError(f"{path}: 'train.step_tokens' is {train.step_tokens}; at least one micro-batch, {train.micro_tokens}, is needed")
     _within(path, "train", train, {
         "rank": (1, 1024), "alpha": (0, 10_000), "dropout": (0, 0.9), "layers": (0, 10_000), "learning_rate": (0, 1), "warmup": (0, 1),
-        "final": (0, 1), "weight_decay": (0, 1), "beta1": (0, 0.9999), "beta2": (0, 0.99999), "clip": (0, 10**6), "epochs": (0.0001, 10_000),
+        "embedding_rate": (0.01, 1000), "final": (0, 1), "weight_decay": (0, 1), "beta1": (0, 0.9999), "beta2": (0, 0.99999), "clip": (0, 10**6), "epochs": (0.0001, 10_000),
         "step_tokens": (1, 10**7), "micro_tokens": (1, 10**7), "evaluate_every": (1, 10**6), "valid_rows": (1, 10**6), "patience": (0, 10**7),
         "checkpoint_every": (1, 10**6), "keep": (1, 1000), "minutes": (0.01, 10**5), "memory": (0.1, 10**4), "workers": (0, 256), "seed": (0, 2**31)})
-    _within(path, "train.weights", train.weights, dict.fromkeys(("intent", "thinking", "opening", "answer"), (0, 100)))
-    if not any(asdict(train.weights).values()):
+    _within(path, "train.weights", train.weights, dict.fromkeys(("prompt", "intent", "thinking", "opening", "answer"), (0, 100)))
+    if not any(value for role, value in asdict(train.weights).items() if role != "prompt"):
         raise RecipeError(f"{path}: 'train.weights' has no positive weight; nothing would be trained")
 
 
@@ -226,3 +235,18 @@ def from_dict(values: dict[str, Any]) -> Recipe:
     train = values["train"]
     return Recipe(**{**values, "dataset": Dataset(**values["dataset"]), "train": Train(**{**train, "weights": Weights(**train["weights"])}),
                      "export": Export(**values.get("export", {})), "serve": Serve(**values.get("serve", {}))})
+
+
+def to_toml(recipe: Recipe) -> str:
+    """A recipe as a file that load_recipe reads; every key stands there."""
+    return "\n".join(_table(asdict(recipe), "")).lstrip("\n") + "\n"
+
+
+def _table(values: dict[str, Any], name: str) -> list[str]:
+    plain = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    # JSON's strings, numbers, lists and booleans are TOML's.
+    lines = [*(["", f"[{name}]"] if name else []), *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in plain.items())]
+    for key, value in values.items():
+        if isinstance(value, dict):
+            lines += _table(value, f"{name}.{key}" if name else key)
+    return lines

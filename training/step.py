@@ -5,22 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-import mlx.optimizers as optim
 import numpy as np
 from mlx.nn.layers.base import Module
 from mlx.utils import tree_unflatten
 
 from training import kernels
+from training.adamw import AdamW, Arrays, in_place, numbers, owned
 from training.adapters import shards, trained
 from training.batches import Micro
 from training.recipe import Train
 from training.team import Team
-
-Arrays = dict[str, mx.array]
 
 
 def head(model: Module) -> mx.array:
@@ -28,19 +25,23 @@ def head(model: Module) -> mx.array:
     return model.lm_head.weight if "lm_head" in model else model.model.embed_tokens.weight  # type: ignore[no-any-return]
 
 
-def summed_loss(model: Module, *, cpu: bool) -> Callable[..., mx.array]:
+def summed_loss(model: Module, *, cpu: bool, through_head: bool = True) -> Callable[..., mx.array]:
     """f(ids, positions, targets, weights) -> weighted sum of cross-entropy over the positions; shapes as in batches.Micro.
 
-    Only supervised positions get logits: they are a fifth of a small model's work.
+    Only supervised positions get logits: they are a fifth of a small model's work. Without `through_head` an
+    output matrix that is the embedding too has no gradient of its own: with it, Adam moves the vector of every token that is not said, at every step.
     """
     softcap = getattr(model, "final_logit_softcapping", None)
+
+    def matrix() -> mx.array:
+        return head(model) if through_head or "lm_head" in model else mx.stop_gradient(head(model))
 
     def loss(ids: mx.array, positions: mx.array, targets: mx.array, weights: mx.array) -> mx.array:
         hidden = model.model(ids)
         hidden = hidden.reshape(-1, hidden.shape[-1])[positions]
         if cpu and softcap is None:
-            return kernels.cross_entropy(hidden, head(model), targets, weights)
-        logits = (hidden @ head(model).T).astype(mx.float32)
+            return kernels.cross_entropy(hidden, matrix(), targets, weights)
+        logits = (hidden @ matrix().T).astype(mx.float32)
         if softcap is not None:
             logits = mx.tanh(logits / softcap) * softcap
         return (nn.losses.cross_entropy(logits, targets) * weights).sum()
@@ -65,8 +66,8 @@ class Stepper:
 
     def __init__(self, model: Module, train: Train, team: Team, *, cpu: bool) -> None:
         self.model, self.train, self.team, self.cpu = model, train, team, cpu
-        self.names = list(trained(model))
-        self.weights = {name: weight.astype(mx.float32) for name, weight in trained(model).items()}
+        self.names, self.in_place = list(trained(model)), cpu and in_place()
+        self.weights = {name: self._master(weight) for name, weight in trained(model).items()}
         # Adapters stay in float32 everywhere, as in mlx-lm: they are small, and their sums are not.
         computed = mx.bfloat16 if not cpu and train.method == "full" else mx.float32
         self._types = dict.fromkeys(self.names, computed)
@@ -74,10 +75,8 @@ class Stepper:
             model.set_dtype(mx.bfloat16)
         self.mine = shards(self.weights, team.size)[team.rank]
         team.lay_out({name: weight.shape for name, weight in self.weights.items()})
-        self.optimizer = optim.AdamW(learning_rate=train.learning_rate, betas=[train.beta1, train.beta2],
-                                     weight_decay=train.weight_decay, bias_correction=True)
-        self.optimizer.init({name: self.weights[name] for name in self.mine})
-        loss = summed_loss(model, cpu=cpu)
+        self.optimizer = AdamW({name: self.weights[name] for name in self.mine}, train, team.shown if team.size > 1 else None)
+        loss = summed_loss(model, cpu=cpu, through_head=train.head)
 
         def with_weights(weights: Arrays, *micro: mx.array) -> mx.array:
             model.update(tree_unflatten([(name, weight.astype(self._types[name])) for name, weight in weights.items()]))
@@ -86,11 +85,10 @@ class Stepper:
         random = [mx.random.state] if train.dropout else []
         self._gradients = partial(mx.compile, inputs=random, outputs=random)(mx.value_and_grad(with_weights))
         self._loss = mx.compile(with_weights)
-        self._update = partial(mx.compile, inputs=[self.optimizer.state], outputs=[self.optimizer.state])(self._updated)
 
-    def _updated(self, gradients: Arrays, weights: Arrays, scale: mx.array) -> Arrays:
-        scaled = {name: gradient * scale for name, gradient in gradients.items()}
-        return self.optimizer.apply_gradients(scaled, weights)  # type: ignore[no-any-return]
+    def _master(self, weight: mx.array) -> mx.array:
+        weight = weight.astype(mx.float32)
+        return owned(weight) if self.in_place else weight
 
     def step(self, micros: Sequence[Micro], rate: float, *, seed: int = 0) -> float:
         """Train on the micro-batches of a step. Returns the weighted mean loss before it; NaN leaves the weights alone."""
@@ -120,32 +118,31 @@ class Stepper:
         found = gradients or {name: mx.zeros_like(weight) for name, weight in self.weights.items()}
         for name, gradient in found.items():
             if name not in own or self.team.size > 2:
-                self.team.put_gradient(name, _numpy(gradient))
+                self.team.put_gradient(name, numbers(gradient))
         self.team.exchange(None)
         square, used = 0.0, set[int]()
         for name in self.mine:
-            numbers = _numpy(found[name])
+            summed = numbers(found[name])
             # Into the array's own memory, unless it is not the array's alone.
-            if not (numbers.flags.c_contiguous and numbers.flags.writeable) or numbers.ctypes.data in used:
-                found[name] = mx.array(numbers.copy())
-                numbers = _numpy(found[name])
-            used.add(numbers.ctypes.data)
-            self.team.add_others(name, numbers)
-            square += float(np.vdot(numbers, numbers))
+            if not (summed.flags.c_contiguous and summed.flags.writeable) or summed.ctypes.data in used:
+                found[name] = owned(found[name])
+                summed = numbers(found[name])
+            used.add(summed.ctypes.data)
+            self.team.add_others(name, summed)
+            square += float(np.vdot(summed, summed))
         return {name: found[name] for name in self.mine}, square
 
     def _apply(self, gradients: Arrays, rate: float, scale: float) -> None:
-        self.optimizer.learning_rate = rate
-        new = self._update(gradients, {name: self.weights[name] for name in self.mine}, mx.array(scale))
-        mx.eval(new, self.optimizer.state)
-        self.weights |= new
+        self.weights |= self.optimizer.step(gradients, {name: self.weights[name] for name in self.mine}, rate, scale)
         if self.team.size == 1:
             return
-        for name, weight in new.items():
-            self.team.put_weight(name, _numpy(weight))
         self.team.exchange(None)
         own = set(self.mine)
-        self.weights |= {name: mx.array(self.team.weight(name)) for name in self.names if name not in own}
+        for name in self.names:
+            if name not in own and self.in_place:
+                np.copyto(numbers(self.weights[name]), self.team.shown(name))
+            elif name not in own:
+                self.weights[name] = mx.array(self.team.shown(name))
 
     def mean_loss(self, micros: Sequence[Micro]) -> float:
         """The loss of supervised tokens, each counting once whatever its weight, over all workers."""
@@ -159,21 +156,10 @@ class Stepper:
         parts = self.team.exchange((loss, count))
         return sum(part[0] for part in parts) / max(1.0, sum(part[1] for part in parts))
 
-    @property
-    def state(self) -> Arrays:
-        """The optimiser's numbers of this worker's part, by name: NAME.m, NAME.v and step."""
-        found = {"step": self.optimizer.state["step"]}
-        for name in self.mine:
-            found |= {f"{name}.{key}": value for key, value in self.optimizer.state[name].items()}
-        return found
-
     def restore(self, weights: Arrays, optimizer: Arrays) -> None:
         """Go on from a checkpoint's weights and optimiser."""
-        self.weights = {name: weights[name] for name in self.names}
-        self.optimizer.state["step"] = optimizer["step"]
-        for name in self.mine:
-            for key in self.optimizer.state[name]:
-                self.optimizer.state[name][key] = optimizer[f"{name}.{key}"]
+        self.weights = {name: self._master(weights[name]) for name in self.names}
+        self.optimizer.restore(optimizer)
 
     def settle(self) -> Module:
         """The model with the trained weights in place, to use or to save."""
@@ -186,7 +172,3 @@ def _arrays(micro: Micro, total: float, *, flat: bool = False) -> tuple[mx.array
     weights = (micro.weights > 0).astype(np.float32) if flat else micro.weights / np.float32(total)
     return mx.array(micro.ids), mx.array(micro.positions), mx.array(micro.targets), mx.array(weights)
 
-
-def _numpy(array: mx.array) -> Any:
-    """The numbers of an evaluated array, not copied."""
-    return np.array(array, copy=False)

@@ -81,12 +81,8 @@ class Team:
             if rank != self.rank:
                 mine += self._view(rank, name)
 
-    def put_weight(self, name: str, value: Floats) -> None:
-        """Show one new weight to the others."""
-        np.copyto(self._view(self.size, name), value)
-
-    def weight(self, name: str) -> Floats:
-        """A weight that its owner has shown; a view that the next step overwrites."""
+    def shown(self, name: str) -> Floats:
+        """Where a weight's owner puts its new value for the others; a view, which the next step overwrites."""
         return self._view(self.size, name)
 
 

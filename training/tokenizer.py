@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -95,6 +96,15 @@ class Chat:
         # A token of the whole text lies over the border, and the server stops there: the reply is a text of its own.
         following, places = self._following(reply)
         return before + following, len(before), reply, places
+
+    def said(self, messages: Sequence[Message]) -> range:
+        """Which tokens of a row's prompt are of what the user says last; none where the template writes it otherwise."""
+        prompt, words = self.render(messages[:-1], generate=True), messages[-2]["content"].strip()
+        first = prompt.rfind(words)
+        if first < 0:
+            return range(0)
+        _, starts = self._encoded(prompt)
+        return range(bisect_left(starts, first), bisect_left(starts, first + len(words)))
 
     def _encoded(self, text: str) -> tuple[list[int], list[int]]:
         found = self.tokenizer.encode(text, add_special_tokens=False)

@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +52,7 @@ def main(folder: Path) -> int:
     """Train what request.json asks for. Returns the exit code: 0 when a result was left, 1 otherwise."""
     end_with_parent()
     request = Request(**json.loads((folder / REQUEST).read_text(encoding="utf-8")))
-    loaded = blas.preload() if request.device == "cpu" else ""
+    loaded = " + ".join(one for one in (blas.preload(), Path(os.environ.get("JESSY_ADAMW", "")).name) if one) if request.device == "cpu" else ""
     size = request.workers
     # As many numbers as the base has bytes, two times its weights and more: adapters of a high rank can be larger than
     # what they adapt, and pages that nobody touches cost nothing.
@@ -97,8 +97,9 @@ class Trainer:
         self.state, self.window, self.started = checkpoint.State(), Window(), time.perf_counter()
         self.config, self.stepper = self._model(Path(request.base))
         talk = chat(Path(request.base))
-        rows, held = (read_rows(Path(request.rows) / f"{half}.jsonl", talk, train.weights, self.recipe.dataset.max_tokens)
-                      for half in ("train", "valid"))
+        # What is measured is the replies, whatever else is learnt: losses of recipes can be compared.
+        rows, held = (read_rows(Path(request.rows) / f"{half}.jsonl", talk, weights, self.recipe.dataset.max_tokens)
+                      for half, weights in (("train", train.weights), ("valid", replace(train.weights, prompt=0.0))))
         self.batches = Batches(rows, step_tokens=train.step_tokens, micro_tokens=train.micro_tokens, seed=train.seed)
         # The first ones, as they come: the data set's order was drawn with its seed.
         self.valid = list(every(held[:train.valid_rows], train.micro_tokens))
@@ -189,7 +190,7 @@ class Trainer:
         reason = self._budget()
         if reason or last or state.iteration % train.checkpoint_every == 0:
             state.unreported = self.window.losses
-            checkpoint.write(self.folder, state, self.stepper.weights, self.stepper.state, self.team, train.keep)
+            checkpoint.write(self.folder, state, self.stepper.weights, self.stepper.optimizer.state, self.team, train.keep)
         return reason
 
     def _step(self) -> tuple[float, float]:
