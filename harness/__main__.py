@@ -37,6 +37,22 @@ def main(arguments: list[str] | None = None) -> int:
     certify.add_argument("--judge", metavar="MODEL", help="certify this judge instead: its rates on labelled replies, and kappa")
     certify.add_argument("--host", action="append", default=[], metavar="URL", help="Ollama server of --embed and --judge")
     commands.add_parser("fit", help="fit what the scorers learn from text, and write harness/fitted.npz")
+    bench = commands.add_parser("bench", help="candidates side by side; measures those without a report that is still true")
+    bench.add_argument("models", nargs="+", metavar="MODEL", help="a model, or the folder or report.json of a run")
+    bench.add_argument("--against", metavar="MODEL", help="the baseline, compared with every other")
+    bench.add_argument("--trials", "--repeat", type=_positive, default=1, metavar="N", help="ask every case N times; 2 measure the noise floor")
+    bench.add_argument("--max-cases", type=_positive, metavar="N", help="a smoke run, partial and never reused")
+    bench.add_argument("--engine", choices=("auto", "ollama", "embedded"), default="auto")
+    bench.add_argument("--host", action="append", default=[], metavar="URL", help="Ollama server; may be given more than once")
+    diff = commands.add_parser("diff", help="two models' replies to the same prompts: fixed, broken, unchanged, with both traces")
+    diff.add_argument("before", metavar="BEFORE", help="a model, or the folder or report.json of a run")
+    diff.add_argument("after", metavar="AFTER")
+    rescore = commands.add_parser("rescore", help="score a saved run again with today's scorers, without its model, into a new report")
+    rescore.add_argument("run", metavar="RUN", help="the folder or report.json of a run, or a model for its newest")
+    for one in (bench, diff, rescore):
+        one.add_argument("--reports", type=_path, default=None, metavar="FOLDER", help="default: reports/, or where RUN lies")
+    for one in (bench, rescore):
+        one.add_argument("--data", type=_path, default=None, metavar="FOLDER", help="cases other than data/")
     gate = commands.add_parser("gate", help="may CANDIDATE replace BASELINE? Measures both on the sealed half; 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 no decision")
     gate.add_argument("candidate", nargs="?", metavar="CANDIDATE", help="model to release")
     gate.add_argument("--against", metavar="BASELINE", help="model that it would replace")
@@ -49,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     gate.add_argument("--trials", type=_positive, default=1, metavar="N", help="ask every case N times")
     gate.add_argument("--in-flight", type=_positive, metavar="N", help="requests at once; latency is always one at a time")
     gate.add_argument("--timeout", type=float, default=300.0, metavar="SECONDS", help="per request (default: 300)")
-    gate.add_argument("--reports", type=Path, default=None, metavar="FOLDER", help="where reports and the ledger are (default: reports/)")
+    gate.add_argument("--reports", type=_path, default=None, metavar="FOLDER", help="where reports and the ledger are (default: reports/)")
     given = parser.parse_args(arguments)
     if given.command == "gate":
         return _gate(given, gate)
@@ -60,7 +76,35 @@ def main(arguments: list[str] | None = None) -> int:
 
         return command(sample=given.sample, out=given.out, check=given.check, show=given.show, embed=given.embed,
                        judge=given.judge, hosts=tuple(given.host))
+    if given.command == "bench":
+        return _bench(given)
+    if given.command == "diff":
+        from harness.diff import command as diff_command
+
+        return diff_command(given.before, given.after, reports=_reports(given))
+    if given.command == "rescore":
+        from harness.rescore import command as rescore_command
+
+        return rescore_command(given.run, reports=given.reports, data=given.data)
     return _fit() if given.command == "fit" else _fetch()
+
+
+def _bench(given: argparse.Namespace) -> int:
+    from harness.bench import Wanted, command
+
+    return command(Wanted(models=tuple(given.models), against=given.against, reports=_reports(given), data=given.data, trials=given.trials,
+                          max_cases=given.max_cases, engine=given.engine, hosts=tuple(given.host)))
+
+
+def _path(text: str) -> Path:
+    return Path(text).resolve()
+
+
+def _reports(given: argparse.Namespace) -> Path:
+    from harness.records import ROOT
+
+    found: Path = given.reports or ROOT / "reports"
+    return found
 
 
 def _positive(text: str) -> int:
@@ -71,7 +115,6 @@ def _positive(text: str) -> int:
 
 def _gate(given: argparse.Namespace, parser: Parser) -> int:
     from harness.gate_command import Order, command, model_of
-    from harness.records import ROOT
 
     names = {side: name or (model_of(file) if file else "") for side, name, file in
              (("CANDIDATE", given.candidate, given.candidate_report), ("--against BASELINE", given.against, given.baseline_report))}
@@ -81,7 +124,7 @@ def _gate(given: argparse.Namespace, parser: Parser) -> int:
     try:
         return command(Order(
             candidate, against, given.candidate_report, given.baseline_report, tuple(given.trained_on), given.junit, given.engine, given.host,
-            given.trials, given.in_flight, given.timeout, (given.reports or ROOT / "reports").resolve()))
+            given.trials, given.in_flight, given.timeout, _reports(given)))
     except Exception:  # a defect of the gate is no verdict on the model: Python's own exit code would say FAIL
         traceback.print_exc()
         return 3

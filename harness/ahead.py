@@ -48,11 +48,14 @@ def _warm() -> None:
         intents.prepare()
 
 
-def draw(folders: Sequence[Path], reports: Path) -> None:
-    """Draw report.html in each folder and the leaderboard, where it was made ready, or else here. Raises OSError."""
+def draw(folders: Sequence[Path], reports: Path) -> str:
+    """Draw report.html in each folder and the leaderboard, where it was made ready, or else here. Raises OSError.
+
+    Several folders are compared too: a line that says where, or why not.
+    """
     wait()
-    if _artist is None or _answer(_artist, [str(path) for path in (reports, *folders)]) != "drawn":
-        _draw(folders, reports)
+    drawn, _, compared = (_answer(_artist, [str(path) for path in (reports, *folders)]) if _artist else "").partition(" ")
+    return compared if drawn == "drawn" else _draw(folders, reports)
 
 
 def stop() -> None:
@@ -74,12 +77,20 @@ def _answer(artist: subprocess.Popen[str], folders: list[str]) -> str:
         return ""
 
 
-def _draw(folders: Sequence[Path], reports: Path) -> None:
+def _draw(folders: Sequence[Path], reports: Path) -> str:
     from harness import report
 
     for folder in folders:
         report.write_html(folder)
     report.write_index(reports)
+    if len(folders) < 2:
+        return ""
+    from harness import compare, compare_page
+
+    try:
+        return f"side by side: {compare_page.of_folders(folders, reports)}"
+    except (compare.NotComparable, report.ReportError) as error:
+        return f"not compared: {'; '.join(str(error).splitlines())}"
 
 
 def _serve() -> None:
@@ -89,8 +100,7 @@ def _serve() -> None:
     print("ready", flush=True)
     if line := sys.stdin.readline():  # none: the run was killed
         reports, *folders = map(Path, json.loads(line))
-        _draw(folders, reports)
-        print("drawn", flush=True)
+        print("drawn", _draw(folders, reports), flush=True)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from harness.engines import (
     Engine,
     Loaded,
     Message,
+    NotAsked,
     Options,
     Reply,
     RequestFailed,
@@ -104,7 +105,7 @@ class Asker:
         reason = str(error)
         if isinstance(error, TimeoutError):
             reason = f"no answer within {self.timeout:g} s (--timeout)"
-        self._failures_in_a_row += 1
+        self._failures_in_a_row += not isinstance(error, NotAsked)
         if isinstance(error, (Unreachable, UnknownModel)) or self._failures_in_a_row >= GIVE_UP_AFTER:
             self._gave_up = self._gave_up or reason
         return Failed(reason)

@@ -31,6 +31,8 @@ def fit(side: str, report: Json, book: Ledger) -> Iterator[Rule]:
     digest = records.digest(report)
     asked: list[tuple[str, bool, str]] = [
         ("unedited", report.get("digest") == digest, f"the report is not what was written: its digest is {digest[:12]}, it says {str(report.get('digest'))[:12]}"),
+        ("asked its model", not (again := report.get("provenance", {}).get("rescored")),
+         f"the replies are those of run {(again or {}).get('run')}, scored again by python -m harness rescore; a gate decides on what the model said in its look"),
         ("sealed", report.get("half") == "sealed" and bool(report.get("look")), "the report is of the open half; a gate looks at the sealed one"),
         ("in the ledger", begun is not None and ended is not None and ended.kind == "look ended" and ended.report == digest,
          f"the ledger knows no finished look with report {digest[:12]}"),

@@ -45,15 +45,18 @@ class Journal:
         self._file.close()
 
 
+def rows_of(path: Path) -> list[tuple[dict[str, Any], Reply]]:
+    """The lines of a journal and their replies, marked as replayed, without a torn last one; none where there is no file."""
+    whole = path.read_bytes().rpartition(b"\n")[0] if path.is_file() else b""
+    rows: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines() if line.strip()]
+    return [(row, _reply(row["reply"])) for row in rows]
+
+
 def _read(path: Path) -> dict[str, Reply]:
-    if not path.is_file():
-        return {}
-    raw = path.read_bytes()
-    whole, newline, torn = raw.rpartition(b"\n")
+    whole, newline, torn = path.read_bytes().rpartition(b"\n") if path.is_file() else (b"", b"", b"")
     if torn:  # the kill came in the middle of a line
         path.write_bytes(whole + newline)
-    rows: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines() if line.strip()]
-    return {row["key"]: _reply(row["reply"]) for row in rows}
+    return {row["key"]: reply for row, reply in rows_of(path)}
 
 
 def _reply(row: dict[str, Any]) -> Reply:

@@ -53,7 +53,7 @@ class Measure:
         except (Unreachable, UnknownModel) as error:  # the model of --embed went away
             self._finish(Result(self._name, self._sentence, bar, Verdict.NOT_MEASURED, Counts(), note=str(error)))
             return
-        rows = [_row(*one) | {"stratum": getattr(one[0], per)} for one in judged]
+        rows = [_row(*one) for one in judged]
         if pairs:
             _join_pairs({case.id: case for case in cases}, rows)
         scored = [(case, answer, outcome) for case, _, answer, outcome in judged
@@ -117,9 +117,10 @@ class Measure:
         from harness import stats
 
         by_id = {case.id: case for case in cases}
-        counted = [row for row in rows if not by_id[row["case"]].seen]
+        rows = [row | _unit(by_id[row["case"]], per) for row in rows]
+        counted = [row for row in rows if not row["seen"]]
         scored = [row for row in counted if row["score"] is not None]
-        strata = _strata(scored, by_id, per)
+        strata = _strata(scored)
         estimate = stats.share(strata) if strata else None
         counts = _counts(counted)
         needed = stats.needed(estimate.score, bar.value) if estimate and bar.reached(estimate.score) else None
@@ -133,7 +134,8 @@ class Measure:
     def _conclude_latency(self, bar: Bar, cases: Sequence[Case], answers: Sequence[Answer]) -> None:
         from harness import stats
 
-        rows = [_latency_row(bar, case, answer) for case, answer in zip(cases, answers, strict=False)]
+        rows = [_latency_row(bar, case, answer) | _unit(case, "category")
+                for case, answer in zip(cases, answers, strict=False)]
         walls = [answer.timing.wall for answer in answers if isinstance(answer, Reply)]
         estimate: Estimate | None = stats.quantile(walls, 0.95) if walls else None
         verdict, note = decide(bar, estimate, _counts(rows), stats.needed_for_quantile(0.95))
@@ -181,12 +183,11 @@ def _benchmark(benchmark: Any, walls: Sequence[float]) -> None:
     benchmark.pedantic(replay, rounds=len(walls))
 
 
-def _strata(rows: Sequence[Row], by_id: Mapping[str, Case], per: str) -> dict[str, list[float]]:
+def _strata(rows: Sequence[Row]) -> dict[str, list[float]]:
     """Scores by stratum, one an independent unit: the mean over a group's cases and trials."""
     units: dict[tuple[str, str], list[float]] = {}
     for row in rows:
-        case = by_id[row["case"]]
-        units.setdefault((getattr(case, per), case.group), []).append(row["score"])
+        units.setdefault((row["stratum"], row["group"]), []).append(row["score"])
     strata: dict[str, list[float]] = {}
     for (stratum, _), scores in units.items():
         strata.setdefault(stratum, []).append(sum(scores) / len(scores))
@@ -194,7 +195,7 @@ def _strata(rows: Sequence[Row], by_id: Mapping[str, Case], per: str) -> dict[st
 
 
 def _row(case: Case, trial: int, answer: Answer, outcome: Outcome | None) -> Row:
-    row: Row = {"case": case.id, "trial": trial, "group": case.group, "stratum": "", "seen": case.seen, "score": None, "passed": False, "reasons": [], "detail": {},
+    row: Row = {"case": case.id, "trial": trial, "score": None, "passed": False, "reasons": [], "detail": {},
                 "error": None, "unscored": None}
     if isinstance(answer, Failed):
         row["error"] = answer.reason
@@ -202,6 +203,11 @@ def _row(case: Case, trial: int, answer: Answer, outcome: Outcome | None) -> Row
         row |= {"score": outcome.score, "passed": outcome.passed, "reasons": list(outcome.reasons),
                 "detail": dict(outcome.detail)}
     return row
+
+
+def _unit(case: Case, per: str) -> Row:
+    """What the case counts as: the group that it is drawn with, the stratum that it is averaged in, or not at all."""
+    return {"group": case.group, "stratum": getattr(case, per), "seen": case.seen}
 
 
 def _latency_row(bar: Bar, case: Case, answer: Answer) -> Row:

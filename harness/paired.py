@@ -5,10 +5,10 @@ A difference is a unit's score in the candidate minus its score in the baseline;
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cache
 from math import ceil, comb, floor
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.stats import RESAMPLES, exact_lower
 
@@ -17,6 +17,7 @@ EXACT = 12  # units: up to 4,096 ways to flip their signs are all looked at
 SEED = 20261123
 
 Strata = Mapping[str, Sequence[float]]
+Name = TypeVar("Name", bound=Hashable)
 
 
 def mean(strata: Strata) -> float:
@@ -86,9 +87,9 @@ def interval(differences: Strata, confidence: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def holm(p: Mapping[str, float]) -> dict[str, float]:
+def holm(p: Mapping[Name, float]) -> dict[Name, float]:
     """p-values corrected for their number, in their order (Holm 1979): together they err as often as one alone."""
-    adjusted: dict[str, float] = {}
+    adjusted: dict[Name, float] = {}
     so_far = 0.0
     for rank, name in enumerate(sorted(p, key=lambda name: p[name])):
         so_far = max(so_far, min(1.0, (len(p) - rank) * p[name]))

@@ -1,4 +1,4 @@
-"""The three plots of a report, each drawn by matplotlib and returned as the text of one inline SVG.
+"""The plots of a report and of a comparison, each drawn by matplotlib and returned as the text of one inline SVG.
 
 They are drawn 360 units wide, the width of a phone; the page scales them. Colours are CSS variables, so a plot
 follows the page into the dark. The same input gives the same bytes.
@@ -140,6 +140,71 @@ def iterations(outcomes: pd.DataFrame, titles: Mapping[str, str]) -> str:
         axes.text(EDGE + (k - 0.5) * cell, row * len(classes) + 18, label, color=_COLOUR["muted"], ha="center",
                   fontsize=SMALL)
     return _svg(figure, "iterations", "Iterations used by the replies of each class, against the band of the class")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A model in the plot of quality against latency: its number there, quality as a share, seconds, and their intervals.
+
+    `front`: no other model is both better and faster.
+    """
+
+    number: int
+    quality: float
+    seconds: float
+    qualities: tuple[float, float]
+    times: tuple[float | None, float | None]
+    front: bool
+
+
+@rc_context(_RC)
+def pareto(points: Sequence[Point], bar: float | None, axis: str) -> str:
+    """Quality upwards against seconds to the right (logarithmic), a numbered circle a model; `bar` in seconds, `axis` names them."""
+    if not points:
+        return ""
+    height, left, foot = 270, 42, 44
+    times = [time for point in points for time in (point.seconds, *point.times) if time]
+    near = [bar] if bar and max(times) / 20 < bar < 20 * max(times) else []
+    span = (min(times + near) / 1.35, max(times + near) * 1.35)
+    shares = [share for point in points for share in (point.quality, *point.qualities)]
+    bottom, top = max(0.0, np.floor(10 * min(shares) - 0.2) / 10), min(1.0, np.ceil(10 * max(shares) + 0.2) / 10)
+    figure = Figure(figsize=(WIDTH / 72, height / 72))
+    axes = figure.add_axes((left / WIDTH, foot / height, (WIDTH - left - EDGE) / WIDTH, (height - foot - 16) / height))
+    axes.set(xscale="log", xlim=span, ylim=(bottom, top))
+    for point in points:
+        low, high = (point.seconds if time is None else time for time in point.times)
+        axes.plot([low, high], [point.quality] * 2, color=_COLOUR["none"], linewidth=1.6, alpha=0.45)
+        axes.plot([point.seconds] * 2, point.qualities, color=_COLOUR["none"], linewidth=1.6, alpha=0.45)
+    front = sorted((point.seconds, point.quality) for point in points if point.front)
+    axes.step([*(seconds for seconds, _ in front), span[1]], [*(share for _, share in front), front[-1][1]], where="post",
+              color=_COLOUR["pass"], linewidth=1.2, linestyle=(0, (4, 3)))
+    if near:
+        axes.axvline(near[0], color=_COLOUR["ink"], linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.text(near[0], 1.02, f"bar {near[0]:g} s", transform=axes.get_xaxis_transform(), color=_COLOUR["ink"], fontsize=SMALL, ha="center")
+    for point in points:
+        axes.scatter([point.seconds], [point.quality], s=330, color=_COLOUR["pass" if point.front else "none"],
+                     edgecolors=_COLOUR["card"], linewidths=1.5, zorder=3)
+        axes.text(point.seconds, point.quality, str(point.number), color=_COLOUR["card"], ha="center", va="center_baseline",
+                  fontsize=12, weight="bold", zorder=4)
+    _scales(axes, span, (bottom, top))
+    axes.text(0.5, -0.185, axis, transform=axes.transAxes, color=_COLOUR["muted"], fontsize=SMALL, ha="center")
+    return _svg(figure, "pareto", "Quality of each model against its seconds; up and to the left is better")
+
+
+def _scales(axes: Axes, span: tuple[float, float], shares: tuple[float, float]) -> None:
+    """The ticks of `pareto`: 1, 2 and 5 of every decade, and tenths of quality."""
+    ticks = [size * 10.0**power for power in range(-4, 5) for size in (1, 2, 5) if span[0] <= size * 10.0**power <= span[1]]
+    axes.set_xticks(ticks, [f"{tick:g} s" for tick in ticks])
+    axes.set_xticks([], minor=True)
+    tenths = [tenth / 10 for tenth in range(11) if shares[0] - 1e-9 <= tenth / 10 <= shares[1] + 1e-9]
+    tenths = tenths if len(tenths) < 7 else tenths[::2]
+    axes.set_yticks(tenths, [f"{100 * tenth:.0f} %" for tenth in tenths])
+    axes.tick_params(which="both", length=0, pad=4, labelsize=SMALL, labelcolor=_COLOUR["muted"])
+    axes.grid(visible=True, color=_COLOUR["soft"], linewidth=1)
+    axes.set_axisbelow(True)
+    axes.set_facecolor("none")
+    for spine in axes.spines.values():
+        spine.set_color(_COLOUR["line"])
 
 
 def _stack(axes: Axes, turns: pd.DataFrame, bar: float | None) -> None:

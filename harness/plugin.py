@@ -22,6 +22,7 @@ import pytest
 from filelock import FileLock
 
 from harness import ahead, cases, ledger, records
+from harness.display import visible
 from harness.engines import RequestFailed, UnknownModel, Unreachable
 from harness.jsonl import DataError
 from harness.measure import Measure
@@ -54,6 +55,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
                     help="ask another model for its opinion of every reply; shown beside the scores, decides nothing")
     group.addoption("--embed", metavar="NAME",
                     help="find more ways to say the same with an Ollama embedding model; such scorers need a certificate of their own")
+    group.addoption("--replay", type=Path, default=None, metavar="RUN", help="no model: score the replies of this run's folder again; "
+                    "python -m harness rescore does it and says what changed")
     group.addoption("--data", type=Path, default=None, metavar="FOLDER", help="cases to use instead of data/")
 
 
@@ -156,7 +159,7 @@ class Evals:
         self.crashed = 0
         self.written: list[Path] = []
         self.machine: dict[str, Any] = {}
-        self.complaint = ""
+        self.complaint = self.compared = ""
         self.started, self.clock = datetime.now(UTC), time.monotonic()
         self._session: Session | None = None
 
@@ -252,6 +255,8 @@ class Evals:
 
         for line, markup in verdict_block(self.settings, self.targets, self.criteria, self.written):
             terminalreporter.write_line(line, **markup)
+        if self.compared:
+            terminalreporter.write_line(visible(self.compared))
         if self.complaint:
             terminalreporter.write_line(self.complaint, red=True, bold=True)
 
@@ -283,7 +288,7 @@ class Evals:
             path = records.write(run_folder(self.settings, target), content)
             # Which sealed replies failed is nobody's to learn from: of a look there is no page but the gate's.
             self.written.append(path if self.settings.half == "sealed" else path.with_name("report.html"))
-        ahead.draw([page.parent for page in self.written if page.suffix == ".html"], self.settings.reports)
+        self.compared = ahead.draw([page.parent for page in self.written if page.suffix == ".html"], self.settings.reports)
 
     def _ask_judge(self) -> None:
         target = self.config.stash.get(_JUDGE, None)
@@ -340,7 +345,8 @@ def _settings(config: pytest.Config) -> Settings:
         half="sealed" if look else "open", look=look,
         models=tuple(option.model), baseline=option.baseline, engine=option.engine, hosts=tuple(option.host),
         trials=option.trials, strict=option.strict, reports=reports,
-        max_cases=option.max_cases, in_flight=option.in_flight, timeout=option.timeout, judge=option.judge, embed=option.embed)
+        max_cases=option.max_cases, in_flight=option.in_flight, timeout=option.timeout, judge=option.judge, embed=option.embed,
+        replay=option.replay and option.replay.resolve())
 
 
 def _look(config: pytest.Config, reports: Path) -> str:
@@ -355,7 +361,7 @@ def _look(config: pytest.Config, reports: Path) -> str:
         raise pytest.UsageError(str(error)) from None
     if not allowed:
         raise pytest.UsageError(f"{ledger.VARIABLE} names no open look at {', '.join(option.model) or 'a model'} in {reports / ledger.NAME}; {how}")
-    if option.baseline or option.max_cases or option.data or option.keyword or option.markexpr:
+    if option.baseline or option.max_cases or option.data or option.replay or option.keyword or option.markexpr:
         raise pytest.UsageError(f"a look at the sealed half is one model on every case; {how}")
     return look
 

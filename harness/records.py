@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from harness import cases, certificate, stats
+from harness.engines.replay import Replay
 from harness.files import sha256, write_text
 from harness.session import Run, Settings, Target
 from harness.verdict import Level, Result, Verdict, exit_code
@@ -55,7 +56,10 @@ def provenance(run: Run) -> Report:
                   "load_seconds": asker.loaded and asker.loaded.seconds,
                   "loaded_num_ctx": asker.loaded and asker.loaded.num_ctx,
                   "gpu_share": asker.loaded and asker.loaded.gpu_share,
+                  "memory_bytes": asker.loaded and asker.loaded.memory_bytes,
                   "asking_seconds": asker.last_reply - asker.first_request}
+    if isinstance(run.engine, Replay):
+        known |= {"rescored": run.engine.origin, "asking_seconds": run.engine.asking_seconds}
     return known
 
 
@@ -64,13 +68,18 @@ def machine(embedding: str = "") -> Report:
     return {
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain", "--", "harness", "evals", "data", "conftest.py")),
-        "machine": {"system": platform.platform(terse=True), "cpu": _cpu(), "cores": os.cpu_count(),
-                    "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-                    "python": platform.python_version()},
+        "machine": hardware(),
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
         "case_digests": case_digests(),
         "scorers": certificate.standing(embedding),
         "packages": {name: metadata.version(name) for name in PACKAGES}}
+
+
+def hardware() -> Report:
+    """The machine alone: what seconds depend on."""
+    return {"system": platform.platform(terse=True), "cpu": _cpu(), "cores": os.cpu_count(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+            "python": platform.python_version()}
 
 
 def case_digests(data: Path | None = None) -> dict[str, str]:

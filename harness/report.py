@@ -23,6 +23,7 @@ from markupsafe import Markup
 from harness import plots
 from harness.display import amount, bar_text, change, interval_text, plain, seconds, size, visible
 from harness.files import write_text
+from harness.records import digest
 
 Json = dict[str, Any]
 
@@ -46,7 +47,7 @@ class ReportError(ValueError):
 def write_html(run_dir: Path) -> Path:
     """Draw `run_dir`/report.json as report.html beside it. Raises ReportError."""
     page = run_dir / "report.html"
-    write_text(page, render(_read(run_dir / "report.json")))
+    write_text(page, render(read(run_dir / "report.json")))
     return page
 
 
@@ -56,8 +57,8 @@ def write_index(reports: Path) -> Path:
     skipped: list[str] = []
     for path in sorted(reports.glob("*/*/report.json")):
         try:
-            report = _read(path)
-            if report["half"] == "open":  # a look at the sealed half is the gate's, and ranks nobody
+            report = read(path)
+            if not is_sealed(report):  # a look ranks nobody
                 runs.append(_standing(report, path.parent.relative_to(reports)))
         except ReportError as error:
             skipped.append(f"{path.relative_to(reports)}: {error}")
@@ -147,6 +148,8 @@ def _limits(report: Json) -> list[str]:
         limits.append("Interrupted: the run was stopped before its end. What was not asked is not in the scores.")
     if report["partial"]:
         limits.append(f"Partial run ({report['partial']}): no gate takes it.")
+    if again := report["provenance"].get("rescored"):
+        limits.append(f"Scored again from the replies of run {again['run']}: no model was asked, and the seconds are of that run.")
     if (scorers := report["provenance"].get("scorers")) and not scorers["certified"]:
         limits.append(f"The scorers of this run are not certified ({scorers['reason']}): no gate takes it.")
     limits += [f"The scorers are weak on {line}." for line in (scorers or {}).get("weak") or ()]
@@ -295,13 +298,21 @@ def _comparison(report: Json) -> Json | None:
 # --- files ---------------------------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> Json:
+def read(path: Path) -> Json:
+    """A report.json with every optional key present. Raises ReportError, also where its digest, if it has one, does not fit."""
     try:
-        return _complete(json.loads(path.read_text(encoding="utf-8")))
-    except ReportError:
-        raise
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ReportError(f"cannot be read: {error}") from error
+    full = _complete(found)
+    if "digest" in found and found["digest"] != (now := digest(found)):
+        raise ReportError(f"changed by hand: its digest is {now[:12]}, it says {str(found['digest'])[:12]}; restore the file, or measure again")
+    return full
+
+
+def is_sealed(report: Mapping[str, Any]) -> bool:
+    """Whether a report that was read is of a look at the sealed half: the gate's alone, whatever else reads reports."""
+    return bool(report["half"] != "open")
 
 
 def _complete(report: Mapping[str, Any]) -> Json:

@@ -16,7 +16,8 @@ from filelock import FileLock, Timeout
 from harness.ask import Asker
 from harness.cases import Case, Half, Kind, load_cases, some_of_each
 from harness.engines import Engine, RequestFailed, UnknownModel, Unreachable
-from harness.files import slug
+from harness.engines.replay import Replay
+from harness.files import read_json, slug
 from harness.journal import Journal
 
 T = TypeVar("T")
@@ -45,6 +46,7 @@ class Settings:
     embed: str | None = None
     half: Half = "open"
     look: str = ""  # the entry of the ledger that allows the sealed half
+    replay: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ def engine_of(target: Target) -> Engine:
         from harness.engines.ollama import Ollama
 
         return Ollama(target.host)
+    if target.engine == Replay.name:
+        return Replay(Path(target.host))
     from harness.engines.embedded import Embedded
 
     return Embedded()
@@ -77,10 +81,14 @@ def engine_of(target: Target) -> Engine:
 async def resolve(settings: Settings) -> list[Target]:
     """Where each model is measured, the baseline first. Models that several hosts have are spread over them.
 
+    With `replay`, the folder of a saved run stands in for an engine.
+
     Raises Unreachable when no server answers that would have to, UnknownModel when a model is nowhere.
     """
-    known, silent = await _what_there_is(settings)
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}{_ending(settings)}"
+    if settings.replay:
+        return [_replayed(settings.replay, settings.models[0], run)]
+    known, silent = await _what_there_is(settings)
     targets: list[Target] = []
     for name in dict.fromkeys([*filter(None, [settings.baseline]), *settings.models]):
         places = [place for place, names in known.items() if name in names or f"{name}:latest" in names]
@@ -90,6 +98,20 @@ async def resolve(settings: Settings) -> list[Target]:
         engine, host = (servers or places)[len(targets) % len(servers or places)]
         targets.append(Target(name, engine, host, run, baseline=name == settings.baseline))
     return targets
+
+
+def _replayed(folder: Path, model: str, run: str) -> Target:
+    from harness.report import ReportError
+    from harness.saved import load
+
+    try:
+        load(folder / "report.json")
+        Replay(folder)
+    except ReportError as error:  # sealed, or changed by hand
+        raise UnknownModel(str(error)) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnknownModel(f"{folder} is no run that can be scored again: {type(error).__name__}: {error}") from None
+    return Target(model, Replay.name, str(folder), run)
 
 
 async def known_models(settings: Settings) -> str:
@@ -179,6 +201,10 @@ class Run:
 
         card = await self.engine.card(self.target.model)
         journal = Journal(self.folder / "journal.jsonl")
+        if isinstance(self.engine, Replay):  # nothing is loaded; what it was asked with, and how long loading took, is known
+            again = Asker(self.engine, card, self.engine.options, journal, in_flight=self.engine.in_flight, timeout=self.settings.timeout)
+            again.loaded = self.engine.loaded
+            return again
         asker = Asker(self.engine, card, pinned(card.parameters), journal,
                       in_flight=self.settings.in_flight or _in_flight(self.target), timeout=self.settings.timeout)
         await asker.prepare()
@@ -230,9 +256,10 @@ def claim(settings: Settings, target: Target) -> tuple[Target, FileLock]:
     Raises NotWritable.
     """
     home = settings.reports / slug(target.model)
-    journals = [path for path in sorted(home.glob("*/journal.jsonl"), reverse=True)
-                if path.parent.name.endswith(SEALED) == bool(_ending(settings))]
-    unfinished = [path.parent for path in journals[:1] if _is_unfinished(path.with_name("report.json"))]
+    journals = (path for path in sorted(home.glob("*/journal.jsonl"), reverse=True)
+                if path.parent.name.endswith(SEALED) == bool(_ending(settings)) and not _is_rescored(path.with_name("report.json")))
+    newest = None if target.engine == Replay.name else next(journals, None)
+    unfinished = [newest.parent] if newest and _is_unfinished(newest.with_name("report.json")) else []
     for folder in [*unfinished, home / target.run]:
         lock = FileLock(folder / "run.lock")
         try:
@@ -245,6 +272,11 @@ def claim(settings: Settings, target: Target) -> tuple[Target, FileLock]:
             raise NotWritable(f"cannot write to {folder}: {error.strerror}; name another folder with --reports") from None
         return Target(target.model, target.engine, target.host, folder.name, target.baseline), lock
     raise NotWritable(f"every run of {home} is locked")
+
+
+def _is_rescored(report: Path) -> bool:
+    """Whether a run only scored the replies of another again, so that there is nothing to go on with."""
+    return bool((read_json(report).get("provenance") or {}).get("rescored"))
 
 
 def _ending(settings: Settings) -> str:

@@ -141,6 +141,14 @@ def test_a_look_too_many_is_refused(book: Ledger) -> None:
     assert decision.exit == 3 and f"look {LOOKS + 1} at these cases; {LOOKS} are allowed" in reasons(decision)
 
 
+def test_replies_that_were_only_scored_again_are_refused(book: Ledger) -> None:
+    content = report({TURKISH: right(5), LATENCY: fast, TECHNICAL: right(4)})
+    content["provenance"]["rescored"] = {"run": "20261122T203000Z-1a2b3c"}
+    decision = decide(looked_at(book, content), old(book), book)
+    assert decision.exit == 3 and not decision.rows
+    assert "the replies are those of run 20261122T203000Z-1a2b3c, scored again" in reasons(decision)
+
+
 @pytest.mark.parametrize("changes, named", [
     ({"half": "open"}, "the open half"), ({"partial": "--max-cases 3"}, "--max-cases 3"), ({"interrupted": True}, "interrupted"),
     ({"criteria": []}, "empty")])

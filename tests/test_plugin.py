@@ -172,7 +172,7 @@ def test_no_server_is_three_within_two_seconds(evals: Evals, tmp_path: Path) -> 
 
 
 def test_an_unknown_model_lists_the_known_and_names_the_nearest(evals: Evals, good_server: FakeOllama) -> None:
-    done = evals("evals", "--model", "jesy", "--host", good_server.host)
+    done = evals("evals", "--model", "jesy", "--engine", "ollama", "--host", good_server.host)  # whatever models/ has
     assert done.code == 4
     assert len(done.lines("no model 'jesy'")) == 1
     assert "did you mean 'jessy:latest'?" in done.output and "Traceback" not in done.output

@@ -30,6 +30,13 @@ class RequestFailed(Exception):
         self.retry = retry
 
 
+class NotAsked(RequestFailed):
+    """A question that a saved run does not have. Unlike a fault it says nothing about the next one."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(line, retry=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """Sampling options, the same for every request to a model, warm-up included (Ollama reloads on a change)."""
@@ -115,7 +122,7 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The model in memory: seconds that loading took, the context it really got, the share of it on the GPU.
+    """The model in memory: seconds that loading took, the context it really got, the share of it on the GPU, its bytes.
 
     None where the engine does not tell.
     """
@@ -123,6 +130,7 @@ class Loaded:
     seconds: float
     num_ctx: int | None = None
     gpu_share: float | None = None
+    memory_bytes: int | None = None
 
 
 class Engine(Protocol):

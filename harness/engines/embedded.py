@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,11 +53,11 @@ class Embedded:
         return _card(model, folder)
 
     async def load(self, card: Card, options: Options) -> Loaded:
-        start = time.perf_counter()
+        before, start = _resident(), time.perf_counter()
         await self.unload(card.name)
         self._server = await asyncio.to_thread(_server, self._models / slug(card.name) / "model.gguf", options)
         self._loaded = card.name
-        return Loaded(time.perf_counter() - start, options.num_ctx, 0.0)
+        return Loaded(time.perf_counter() - start, options.num_ctx, 0.0, _grown(before))
 
     async def chat(self, card: Card, messages: Sequence[Message], options: Options, *, patient: bool) -> Reply:
         if self._loaded != card.name:
@@ -77,6 +78,22 @@ class Embedded:
     def _folder(self, model: str) -> Path | None:
         folder = self._models / slug(model)
         return folder if (folder / "model.gguf").is_file() else None
+
+
+_grew = False
+
+
+def _grown(before: int | None) -> int | None:
+    """Bytes that loading added to this process: weights and context. Known for its first model alone, whose memory the next reuses."""
+    global _grew
+    first, _grew, now = not _grew, True, _resident()
+    return now - before if first and before is not None and now is not None and now > before else None
+
+
+def _resident() -> int | None:
+    """Bytes of this process in memory; None where the system has no /proc."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.is_file() else None
 
 
 def _server(gguf: Path, options: Options) -> Any:

@@ -98,7 +98,7 @@ class Ollama:
         if entry is None:
             return Loaded(seconds)
         share = (entry.size_vram or 0) / entry.size if entry.size else None
-        return Loaded(seconds, entry.context_length, share)
+        return Loaded(seconds, entry.context_length, share, int(entry.size) if entry.size else None)
 
     async def chat(self, card: Card, messages: Sequence[Message], options: Options, *, patient: bool) -> Reply:
         stream = Stream()
