@@ -238,16 +238,20 @@ class Loop:
         return {"report": str(path), "exit": report["exit"]}
 
     def _report(self, recipe: Recipe, since: str) -> tuple[Path, Json] | None:
-        """The newest measured report of the model that was begun since; None where there is none."""
+        """The newest measured report of the model's open half that was begun since; None where there is none."""
+        from harness.report import is_sealed
+
         home = self.options.reports / slug(recipe.name)
         found = [(path, read_json(path)) for path in sorted(home.glob("*/report.json"))]
         whole = [(path, report) for path, report in found
-                 if report.get("started", "") >= since and not report.get("interrupted") and report.get("exit") in (0, 1)]
+                 if report.get("started", "") >= since and not report.get("interrupted") and report.get("exit") in (0, 1) and not is_sealed(report)]
         return max(whole, key=lambda one: str(one[1]["started"]), default=None)
 
     def _gate(self, recipe: Recipe, attempt: Json) -> Json:
         """The sealed half decides. What it says beyond its verdict is not for the next recipe."""
-        code = self._child("harness", "gate", recipe.name, "--against", self.options.against, "--reports", str(self.options.reports.resolve()), *self._where())
+        rows = (self.folder / "dataset" / "train.jsonl").resolve()
+        code = self._child("harness", "gate", recipe.name, "--against", self.options.against, "--trained-on", str(rows),
+                           "--reports", str(self.options.reports.resolve()), *self._where())
         said = {0: "the gate says PASS", 1: "the gate says FAIL", 2: "the gate says INCONCLUSIVE"}.get(code)
         if said is None:
             raise LoopError(f"python -m harness gate {recipe.name} ended with exit code {code}; see its lines above")
