@@ -53,6 +53,8 @@ def measure(settings: Settings, target: Target, name: str) -> tuple[int, Json | 
 
 def end_with_the_gate() -> None:
     """Called in that run: if the gate around it is killed, the run ends too, and does not slow down whatever is timed next."""
+    # A shell starts what stands before an & with SIGINT ignored, and Python leaves it so.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
 
 

@@ -244,7 +244,8 @@ class Loop:
         home = self.options.reports / slug(recipe.name)
         found = [(path, read_json(path)) for path in sorted(home.glob("*/report.json"))]
         whole = [(path, report) for path, report in found
-                 if report.get("started", "") >= since and not report.get("interrupted") and report.get("exit") in (0, 1) and not is_sealed(report)]
+                 if report.get("started", "") >= since and not report.get("interrupted") and report.get("exit") in (0, 1)
+                 and not is_sealed(report) and not report["provenance"].get("rescored")]
         return max(whole, key=lambda one: str(one[1]["started"]), default=None)
 
     def _gate(self, recipe: Recipe, attempt: Json) -> Json:
