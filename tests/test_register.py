@@ -132,6 +132,8 @@ async def _embedded(models: Path, asked: list[str]) -> list[str]:
     return [one.text if not one.thinking else f"<think>\n{one.thinking}" + (f"\n</think>\n{one.text}" if one.text else "") for one in said]
 
 
+# A model that was hardly trained writes until it is stopped, and the suites ask it over three minutes: too many for CI yet.
+@pytest.mark.skipif("JESSY_REGISTER" not in os.environ, reason="takes minutes; JESSY_REGISTER=1 runs it")
 def test_the_suites_measure_it(registered: tuple[list[str], list[str], Path], evals: Evals, server: str) -> None:
     done = evals("--model", "jessy-ci", "--engine", "ollama", "--host", server, "--max-cases", "5", timeout=400)
     assert done.code in (0, 1), done.output
