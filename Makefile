@@ -18,7 +18,8 @@ eval: venv ## measure MODEL (default: the embedded base) and write its report
 
 test: .venv/dev ## the project's own tests
 	$(BIN)/python -m harness fetch
-	$(BIN)/pytest tests -n 2 --dist loadfile --no-loadscope-reorder --durations=25 $(ARGS)
+	$(BIN)/pytest tests -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder --durations=25 $(ARGS)
+	$(BIN)/pytest tests -m alone --durations=10 $(ARGS)
 
 check: .venv/dev ## ruff and mypy --strict
 	$(BIN)/ruff check

@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from harness.files import read_json, write_text  # noqa: E402
 from harness.intents import conversation  # noqa: E402
 from harness.iterations import steps  # noqa: E402
 from training.base import prepare  # noqa: E402
+from training.entries import load_entries  # noqa: E402
 from training.generate import replies  # noqa: E402
 from training.recipe import Recipe, from_dict, load_recipe  # noqa: E402
 from training.train import device, train  # noqa: E402
@@ -54,16 +55,26 @@ def main() -> None:
             recipe = replace(recipe, train=replace(recipe.train, keep=1000, minutes=given.minutes, memory=16.0))
             made = train(recipe, given.runs)
             folder = given.runs / recipe.name / made["candidate"]
-        known[f"{recipe.name} {made['candidate']}"] = measured(recipe, made, folder, given.runs, given.every,
-                                                                 known.get(f"{recipe.name} {made['candidate']}"))
-        write_text(path, json.dumps(known, indent=1, ensure_ascii=False) + "\n")
+        route = f"{recipe.name} {made['candidate']}"
+        # Whatever is trained of it, the base is asked once.
+        base = [point for other in known.values() if (other["base"], other["system"]) == (recipe.base, recipe.dataset.system)
+                for point in other["points"] if not point["iteration"]]
+        for found in measured(recipe, made, folder, given.runs, given.every, known.get(route) or {"points": base[:1]}):
+            known[route] = found
+            write_text(path, json.dumps(known, indent=1, ensure_ascii=False) + "\n")
     table(known)
     draw(known, given.out / "routes.png")
 
 
-def measured(recipe: Recipe, made: dict[str, Any], folder: Path, runs: Path, every: int, before: dict[str, Any] | None) -> dict[str, Any]:
-    """Accuracy of the base, of every checkpoint whose step `every` divides, and of what the route ended with."""
-    points = {point["iteration"]: point for point in (before or {}).get("points", [])}
+def measured(recipe: Recipe, made: dict[str, Any], folder: Path, runs: Path, every: int, before: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Accuracy of the base, of every checkpoint whose step `every` divides, and of what the route ended with: the route, a point longer each time.
+
+    `before` has the points that are known already.
+    """
+    settings = {key: value for key, value in made["recipe"]["train"].items() if key not in ("keep", "minutes", "memory", "patience")}
+    route = {"base": recipe.base, "system": recipe.dataset.system, "train": settings, "rows": made["recipe"]["dataset"]["rows"],
+             "first_loss": made["first_loss"], "best_loss": made["best"], "memory": round(made["memory"], 2)}
+    points = {point["iteration"]: point for point in before["points"]}
     base: tuple[Path | None, dict[str, Any]] = (None, {"iteration": 0, "tokens": 0, "seconds": 0.0})
     kept = [(place, read_json(place / "state.json")) for place in sorted(folder.glob("checkpoint-*"))]
     for place, state in [base, *((place, state) for place, state in kept if state["iteration"] % every == 0), (folder, made)]:
@@ -75,13 +86,11 @@ def measured(recipe: Recipe, made: dict[str, Any], folder: Path, runs: Path, eve
         found = accuracy(recipe, runs, place)
         points[iteration] = {"iteration": iteration, "tokens": state["tokens"], "minutes": round(state["seconds"] / 60, 2), **found}
         print(f"{recipe.name} step {iteration}: {points[iteration]}", flush=True)
-    settings = {key: value for key, value in made["recipe"]["train"].items() if key not in ("keep", "minutes", "memory", "patience")}
-    return {"train": settings, "rows": made["recipe"]["dataset"]["rows"], "first_loss": made["first_loss"], "best_loss": made["best"],
-            "memory": round(made["memory"], 2), "points": [points[key] for key in sorted(points)]}
+        yield {**route, "points": [points[key] for key in sorted(points)]}
 
 
 def accuracy(recipe: Recipe, runs: Path, adapter: Path | None) -> dict[str, float]:
-    """Macro-mean over categories of accepted replies, share of replies with one iteration, over the open conversation prompts."""
+    """Macro-mean over categories of accepted replies, share with one iteration, share that names the intent; over the open conversation prompts."""
     cases = [case for case in load_cases("conversation", half="open") if case.prompt and not case.seen]
     system = [{"role": "system", "content": recipe.dataset.system}] if recipe.dataset.system else []
     said = replies(prepare(recipe.base, runs).directory, adapter, [[*system, {"role": "user", "content": case.prompt or ""}] for case in cases],
@@ -92,13 +101,24 @@ def accuracy(recipe: Recipe, runs: Path, adapter: Path | None) -> dict[str, floa
 def scored(cases: Sequence[Case], said: Sequence[str]) -> dict[str, float]:
     """Of raw replies with their tags, as the Turkish criterion counts them."""
     by_category: dict[str, list[bool]] = defaultdict(list)
-    one = 0
+    means = intents()
+    one = named = 0
     for case, raw in zip(cases, said, strict=True):
         text, thinking = split_thinking(raw)
         by_category[case.category].append(conversation(case, Reply(text, thinking=thinking)).passed)
         one += len(steps(thinking)) == 1
+        named += case.intent in means[thinking.strip().partition(";")[0]]
     shares = [sum(found) / len(found) for found in by_category.values()]
-    return {"accuracy": round(sum(shares) / len(shares), 4), "one_iteration": round(one / len(cases), 4), "prompts": len(cases)}
+    return {"accuracy": round(sum(shares) / len(shares), 4), "one_iteration": round(one / len(cases), 4), "named": named, "prompts": len(cases)}
+
+
+def intents() -> dict[str, set[str]]:
+    """The intents that a first clause of thinking ("1. Veda ediyor, kolay") stands for in the training text."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for entry in load_entries():
+        for reply in entry.replies:
+            found[reply.thinking.partition(";")[0]].add(entry.intent or entry.id)
+    return found
 
 
 def table(known: dict[str, Any]) -> None:
@@ -106,7 +126,8 @@ def table(known: dict[str, Any]) -> None:
     for name, route in known.items():
         print(f"{name}: validation loss {route['first_loss']:.3f} -> {route['best_loss']:.3f}, {route['memory']} GB")
         for point in route["points"]:
-            print(f"  {point['tokens'] / 1e3:6.0f} k tokens {point['minutes']:6.1f} min  accuracy {point['accuracy']:.3f}  one iteration {point['one_iteration']:.3f}")
+            print(f"  {point['tokens'] / 1e3:6.0f} k tokens {point['minutes']:6.1f} min  accuracy {point['accuracy']:.3f}  "
+                  f"intent named {point['named']} of {point['prompts']}  one iteration {point['one_iteration']:.3f}")
 
 
 def draw(known: dict[str, Any], out: Path) -> None:

@@ -85,11 +85,11 @@ def _draw(folders: Sequence[Path], reports: Path) -> str:
     report.write_index(reports)
     if len(folders) < 2:
         return ""
-    from harness import compare, compare_page
+    from harness import compare, compare_page, saved
 
     try:
         return f"side by side: {compare_page.of_folders(folders, reports)}"
-    except (compare.NotComparable, report.ReportError) as error:
+    except (compare.NotComparable, saved.ReportError) as error:
         return f"not compared: {'; '.join(str(error).splitlines())}"
 
 

@@ -20,9 +20,8 @@ from harness.engines import Card, RequestFailed, UnknownModel, Unreachable
 from harness.engines.modelfile import pinned
 from harness.jsonl import DataError
 from harness.records import ROOT, case_digests, hardware
-from harness.report import ReportError
-from harness.saved import Saved, labelled, load, of_model
-from harness.session import Settings, Target, engine_of, resolve
+from harness.saved import ReportError, Saved, labelled, load, of_model
+from harness.session import Settings, Target, card_of, resolve
 
 NOT_MEASURED, USAGE = 3, 4
 
@@ -126,7 +125,7 @@ def _reusable(target: Target, wanted: Wanted) -> tuple[Saved | None, str]:
     if not complete:
         return None, f"measured now: no complete report in {wanted.reports}"
     newest = complete[0]
-    if reason := _outdated(newest, asyncio.run(_card(target)), wanted):
+    if reason := _outdated(newest, asyncio.run(card_of(target)), wanted):
         return None, f"measured now: run {newest.report['run']} {reason}"
     return newest, f"reused: run {newest.report['run']}, of the same model, cases, options, scorers and machine"
 
@@ -151,14 +150,6 @@ def _outdated(run: Saved, card: Card, wanted: Wanted) -> str:
 def _identity(card: Json) -> Json:
     """What makes two cards one model as it is served, wherever and under whichever name."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in card.items() if key not in ("name", "host")}
-
-
-async def _card(target: Target) -> Card:
-    engine = engine_of(target)
-    try:
-        return await engine.card(target.model)
-    finally:
-        await engine.close()
 
 
 def _measured(model: str, wanted: Wanted) -> Saved:

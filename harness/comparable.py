@@ -103,20 +103,9 @@ def counted(row: Json) -> list[Json]:
     return [one for one in row["outcomes"] if one["score"] is not None and not one["seen"]]
 
 
-def strata_of(outcomes: Sequence[Json]) -> dict[str, list[float]]:
-    """Scores by stratum, one a group: as measure.py makes the score."""
-    units: dict[tuple[str, str], list[float]] = {}
-    for one in outcomes:
-        units.setdefault((one["stratum"], one["group"]), []).append(one["score"])
-    strata: dict[str, list[float]] = {}
-    for (stratum, _), scores in units.items():
-        strata.setdefault(stratum, []).append(sum(scores) / len(scores))
-    return strata
-
-
 def seconds_of(row: Json) -> list[float]:
     return [one["score"] for one in row["outcomes"] if one["score"] is not None]
 
 
 def _score(row: Json) -> float:
-    return stats.quantile(seconds_of(row), 0.95).score if row["bar"]["unit"] == "s" else paired.mean(strata_of(counted(row)))
+    return stats.quantile(seconds_of(row), 0.95).score if row["bar"]["unit"] == "s" else paired.mean(stats.by_stratum(counted(row)))

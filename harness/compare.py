@@ -13,8 +13,8 @@ from itertools import combinations
 from statistics import median
 from typing import Any
 
-from harness import paired, side_by_side
-from harness.comparable import counted, strata_of
+from harness import paired, side_by_side, stats
+from harness.comparable import counted
 from harness.records import ranked
 from harness.saved import Saved
 
@@ -74,7 +74,7 @@ def _unlike(row: Json) -> bool:
     """Whether the score is another than the macro-mean of its outcomes."""
     if not all("stratum" in outcome for outcome in row["outcomes"]):
         return False
-    strata = strata_of(counted(row))
+    strata = stats.by_stratum(counted(row))
     return not strata or abs(paired.mean(strata) - row["score"]) > 1e-6
 
 

@@ -19,8 +19,8 @@ from harness.compare import NotComparable, differences, identity
 from harness.display import amount, change, visible
 from harness.files import write_text
 from harness.records import ranked
-from harness.report import ReportError, environment
-from harness.saved import Saved, find, labelled
+from harness.report import environment
+from harness.saved import ReportError, Saved, find, labelled
 from harness.turkish import fold
 
 NOT_COMPARABLE, USAGE = 3, 4

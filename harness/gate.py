@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness import paired
+from harness import paired, stats
 from harness.comparable import (
     Json,
     Rule,
@@ -21,7 +21,6 @@ from harness.comparable import (
     counted,
     fit,
     seconds_of,
-    strata_of,
     uncontaminated,
 )
 from harness.display import amount, bar_text
@@ -138,13 +137,13 @@ def _row(row: Json, other: Json, strata: paired.Strata, worse: float, better: fl
 def _bound(row: Json, sure: float) -> float | None:
     if row["bar"]["unit"] == "s":
         return paired.quantile_upper(seconds_of(row), 0.95, sure)
-    return paired.lower_bound(strata_of(counted(row)), sure)
+    return paired.lower_bound(stats.by_stratum(counted(row)), sure)
 
 
 def _categories(row: Json, other: Json, strata: paired.Strata) -> tuple[Category, ...]:
     if len(strata) < 2:
         return ()
-    here, there, p = strata_of(counted(row)), strata_of(counted(other)), paired.lost(strata, ALPHA)
+    here, there, p = stats.by_stratum(counted(row)), stats.by_stratum(counted(other)), paired.lost(strata, ALPHA)
     return tuple(Category(name, len(values), paired.mean({name: here[name]}), paired.mean({name: there[name]}),
                           *_flips({name: values}), p.get(name)) for name, values in strata.items())
 
@@ -163,7 +162,7 @@ def _differences(row: Json, other: Json) -> paired.Strata:
     common = [(one, before[one["case"], one["trial"]]) for one in counted(row) if (one["case"], one["trial"]) in before]
     if row["bar"]["unit"] == "s":
         return {"": [float(now["passed"]) - float(was["passed"]) for now, was in common]}
-    return strata_of([{**now, "score": now["score"] - was["score"]} for now, was in common])
+    return stats.by_stratum([{**now, "score": now["score"] - was["score"]} for now, was in common])
 
 
 # --- what a release asks for ---------------------------------------------------------------------------------------
@@ -191,7 +190,7 @@ def _reached(row: Row, measured: Json, sure: float) -> Rule:
 def _wanted(bar: Json, measured: Json, sure: float) -> str:
     if bar["unit"] == "s":
         return ""
-    strata = strata_of(counted(measured))
+    strata = stats.by_stratum(counted(measured))
     n = int(len(strata) ** 2 / sum(1 / len(values) for values in strata.values()) + 1e-9)
     return f"; {least} of {n} would" if (least := paired.needed(bar["value"], n, sure)) else f"; {n} cases are too few for that"
 

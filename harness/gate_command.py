@@ -23,7 +23,7 @@ from harness.files import slug
 from harness.gate import Decision, decide, percent, refused
 from harness.jsonl import DataError
 from harness.ledger import LOOKS, Entry, Exam, Ledger, LedgerError
-from harness.session import Settings, Target, engine_of, resolve
+from harness.session import Settings, Target, card_of, resolve
 from harness.verdict import Verdict
 
 USAGE = 4
@@ -145,7 +145,7 @@ def _measured(order: Order, book: Ledger) -> tuple[Json, Json]:
         raise Refused("another model", f"the candidate {order.candidate} is the baseline itself: nothing to release", Verdict.FAIL)
     exam = ledger.exam()
     targets = {target.baseline: target for target in asyncio.run(resolve(order.settings))}
-    cards = {side: asyncio.run(_card(target)) for side, target in targets.items()}
+    cards = {side: asyncio.run(card_of(target)) for side, target in targets.items()}
     known = [] if baseline else list(_earlier(order, book, cards[True]))
     _worth_a_look(order, book, exam, cards, candidate, known=bool(baseline or known))
     _clean(look.leaks(order.trained_on))
@@ -161,14 +161,6 @@ def _measured(order: Order, book: Ledger) -> tuple[Json, Json]:
         else:
             baseline = _look(order, book, exam, targets[True], cards[True])
     return candidate, baseline
-
-
-async def _card(target: Target) -> Card:
-    engine = engine_of(target)
-    try:
-        return await engine.card(target.model)
-    finally:
-        await engine.close()
 
 
 def _earlier(order: Order, book: Ledger, card: Card) -> Iterator[Json]:

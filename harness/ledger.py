@@ -18,9 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from filelock import FileLock, Timeout
-
 from harness.cases import KINDS, load_cases
+from harness.files import alone
 
 NAME = "ledger.jsonl"
 # At the twelfth look a bar of 90 % asks for 234 of 240, at the first for 226; from there on new cases say more.
@@ -137,18 +136,11 @@ class Ledger:
 def locked(reports: Path) -> Iterator[Ledger]:
     """The ledger of a reports folder, for one gate alone. Raises LedgerError, also where another gate has it, and OSError."""
     reports.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(reports / "ledger.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise LedgerError(f"another gate is at work in {reports} (it holds ledger.lock); wait for it to end") from None
-    try:
+    with alone(reports / "ledger.lock", LedgerError(f"another gate is at work in {reports} (it holds ledger.lock); wait for it to end")):
         ledger = Ledger(reports / NAME)
         ledger._writable = True
         yield ledger
         ledger._writable = False
-    finally:
-        lock.release()
 
 
 def confidence(number: int) -> float:

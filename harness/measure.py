@@ -120,7 +120,7 @@ class Measure:
         rows = [row | _unit(by_id[row["case"]], per) for row in rows]
         counted = [row for row in rows if not row["seen"]]
         scored = [row for row in counted if row["score"] is not None]
-        strata = _strata(scored)
+        strata = stats.by_stratum(scored)
         estimate = stats.share(strata) if strata else None
         counts = _counts(counted)
         needed = stats.needed(estimate.score, bar.value) if estimate and bar.reached(estimate.score) else None
@@ -181,17 +181,6 @@ def _benchmark(benchmark: Any, walls: Sequence[float]) -> None:
 
     benchmark._timer = lambda: clock[0]
     benchmark.pedantic(replay, rounds=len(walls))
-
-
-def _strata(rows: Sequence[Row]) -> dict[str, list[float]]:
-    """Scores by stratum, one an independent unit: the mean over a group's cases and trials."""
-    units: dict[tuple[str, str], list[float]] = {}
-    for row in rows:
-        units.setdefault((row["stratum"], row["group"]), []).append(row["score"])
-    strata: dict[str, list[float]] = {}
-    for (stratum, _), scores in units.items():
-        strata.setdefault(stratum, []).append(sum(scores) / len(scores))
-    return strata
 
 
 def _row(case: Case, trial: int, answer: Answer, outcome: Outcome | None) -> Row:

@@ -7,8 +7,6 @@ model says, and even what it is called. The page escapes all of it, shows what i
 from __future__ import annotations
 
 import functools
-import json
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -23,27 +21,15 @@ from markupsafe import Markup
 from harness import plots
 from harness.display import amount, bar_text, change, interval_text, plain, seconds, size, visible
 from harness.files import write_text
-from harness.records import digest
+from harness.records import FORMAT
+from harness.saved import ReportError, complete, is_sealed, read
 
 Json = dict[str, Any]
 
-FORMAT = 1
 LEVELS = ("must", "should", "nice")
 STATUSES = ("PASS", "INCONCLUSIVE", "FAIL", "NOT MEASURED")  # best first
 CLASSES = {"low": "Simple questions", "medium": "Middling questions", "high": "Deep questions"}
 QUOTED = 2000  # characters of a reply on the page; report.json has them all
-_CRITERION: Json = {"title": "", "sentence": "", "level": "must", "score": None, "low": None, "high": None, "method": "",
-                    "n": 0, "scored": 0, "errored": 0, "unscored": 0, "note": "", "mde": None, "seen": 0,
-                    "breakdown": {}, "outcomes": [], "extras": {}, "scorer": None, "judge": None}
-_OUTCOME: Json = {"trial": 0, "score": 0.0, "passed": False, "reasons": (), "detail": {}, "error": None, "unscored": None}
-_REPORT: Json = {"half": "open", "exit": None, "strict": False, "partial": None, "interrupted": False, "started": "", "finished": "",
-                 "seconds": None, "command": "", "criteria": [], "replies": {}, "comparison": None, "provenance": {}}
-
-
-class ReportError(ValueError):
-    """A report.json that cannot be drawn: one line that says why."""
-
-
 def write_html(run_dir: Path) -> Path:
     """Draw `run_dir`/report.json as report.html beside it. Raises ReportError."""
     page = run_dir / "report.html"
@@ -76,7 +62,7 @@ def write_index(reports: Path) -> Path:
 
 def render(report: Mapping[str, Any]) -> str:
     """The page of one run. Raises ReportError when `report` is not a report of FORMAT."""
-    full = _complete(report)
+    full = complete(report)
     try:
         criteria = [{**row, "anchor": f"c{index}"} for index, row in enumerate(full["criteria"])]
         turns, used = _turns(full), _iterations(full)
@@ -296,52 +282,6 @@ def _comparison(report: Json) -> Json | None:
 
 
 # --- files ---------------------------------------------------------------------------------------------------------
-
-
-def read(path: Path) -> Json:
-    """A report.json with every optional key present. Raises ReportError, also where its digest, if it has one, does not fit."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ReportError(f"cannot be read: {error}") from error
-    full = _complete(found)
-    if "digest" in found and found["digest"] != (now := digest(found)):
-        raise ReportError(f"changed by hand: its digest is {now[:12]}, it says {str(found['digest'])[:12]}; restore the file, or measure again")
-    return full
-
-
-def is_sealed(report: Mapping[str, Any]) -> bool:
-    """Whether a report that was read is of a look at the sealed half: the gate's alone, whatever else reads reports."""
-    return bool(report["half"] != "open")
-
-
-def _complete(report: Mapping[str, Any]) -> Json:
-    """The report with every optional key present, or a ReportError that names what is wrong."""
-    if not isinstance(report, Mapping):
-        raise ReportError(f"not a report: a JSON {type(report).__name__} instead of an object")
-    if report.get("format") != FORMAT:
-        raise ReportError(f"format {report.get('format')!r}, this version draws format {FORMAT}")
-    missing = [key for key in ("model", "run", "status") if not isinstance(report.get(key), str)]
-    if missing:
-        raise ReportError(f"not a report: no {', '.join(missing)}")
-    try:
-        criteria = [{**_CRITERION, **row, **{key: _finite(row.get(key)) for key in ("score", "low", "high", "mde")},
-                     "outcomes": [{**_OUTCOME, **outcome} for outcome in row.get("outcomes") or ()],
-                     "title": row.get("title") or row["name"]} for row in report.get("criteria") or ()]
-        if any(row["verdict"] is None or not {"op", "value", "unit"} <= row["bar"].keys() for row in criteria):
-            raise ReportError("not a report: a criterion without bar or verdict")
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ReportError(f"not a report: a criterion is wrong: {type(error).__name__}: {error}") from error
-    return {**_REPORT, **report, "criteria": criteria}
-
-
-def _finite(value: object) -> float | None:
-    """A number of report.json; NaN and Infinity, which JSON does not have but Python writes, count as unknown."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is not a number")
-    return float(value) if math.isfinite(value) else None
 
 
 def _standing(report: Json, where: Path) -> Json:

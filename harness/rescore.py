@@ -17,8 +17,7 @@ from harness import diff
 from harness.display import visible
 from harness.files import slug
 from harness.records import ROOT
-from harness.report import ReportError
-from harness.saved import Saved, find, of_model
+from harness.saved import ReportError, Saved, find, of_model
 
 NOT_MEASURED, USAGE = 3, 4
 

@@ -5,15 +5,28 @@ Open halves only. What a model said to sealed cases is for the gate alone, so a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.files import slug
-from harness.report import ReportError, is_sealed, read
+from harness.records import FORMAT, digest
 
 Json = dict[str, Any]
+
+_CRITERION: Json = {"title": "", "sentence": "", "level": "must", "score": None, "low": None, "high": None, "method": "",
+                    "n": 0, "scored": 0, "errored": 0, "unscored": 0, "note": "", "mde": None, "seen": 0,
+                    "breakdown": {}, "outcomes": [], "extras": {}, "scorer": None, "judge": None}
+_OUTCOME: Json = {"trial": 0, "score": 0.0, "passed": False, "reasons": (), "detail": {}, "error": None, "unscored": None}
+_REPORT: Json = {"half": "open", "exit": None, "strict": False, "partial": None, "interrupted": False, "started": "", "finished": "",
+                 "seconds": None, "command": "", "criteria": [], "replies": {}, "comparison": None, "provenance": {}}
+
+
+class ReportError(ValueError):
+    """A report.json that cannot be drawn: one line that says why."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,52 @@ def load(path: Path) -> Saved:
     if is_sealed(report):
         raise ReportError(f"{path} is of the sealed half: its replies are for the gate alone, and looking at one spoils it")
     return Saved(path.resolve(), report, report["model"])
+
+
+def read(path: Path) -> Json:
+    """A report.json with every optional key present. Raises ReportError, also where its digest, if it has one, does not fit."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ReportError(f"cannot be read: {error}") from error
+    full = complete(found)
+    if "digest" in found and found["digest"] != (now := digest(found)):
+        raise ReportError(f"changed by hand: its digest is {now[:12]}, it says {str(found['digest'])[:12]}; restore the file, or measure again")
+    return full
+
+
+def is_sealed(report: Mapping[str, Any]) -> bool:
+    """Whether a report that was read is of a look at the sealed half: the gate's alone, whatever else reads reports."""
+    return bool(report["half"] != "open")
+
+
+def complete(report: Mapping[str, Any]) -> Json:
+    """The report with every optional key present, or a ReportError that names what is wrong."""
+    if not isinstance(report, Mapping):
+        raise ReportError(f"not a report: a JSON {type(report).__name__} instead of an object")
+    if report.get("format") != FORMAT:
+        raise ReportError(f"format {report.get('format')!r}, this version draws format {FORMAT}")
+    missing = [key for key in ("model", "run", "status") if not isinstance(report.get(key), str)]
+    if missing:
+        raise ReportError(f"not a report: no {', '.join(missing)}")
+    try:
+        criteria = [{**_CRITERION, **row, **{key: _finite(row.get(key)) for key in ("score", "low", "high", "mde")},
+                     "outcomes": [{**_OUTCOME, **outcome} for outcome in row.get("outcomes") or ()],
+                     "title": row.get("title") or row["name"]} for row in report.get("criteria") or ()]
+        if any(row["verdict"] is None or not {"op", "value", "unit"} <= row["bar"].keys() for row in criteria):
+            raise ReportError("not a report: a criterion without bar or verdict")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ReportError(f"not a report: a criterion is wrong: {type(error).__name__}: {error}") from error
+    return {**_REPORT, **report, "criteria": criteria}
+
+
+def _finite(value: object) -> float | None:
+    """A number of report.json; NaN and Infinity, which JSON does not have but Python writes, count as unknown."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is not a number")
+    return float(value) if math.isfinite(value) else None
 
 
 def labelled(runs: Iterable[Saved]) -> list[Saved]:

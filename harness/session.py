@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -11,21 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from filelock import FileLock, Timeout
-
 from harness.ask import Asker
 from harness.cases import Case, Half, Kind, load_cases, some_of_each
-from harness.engines import Engine, RequestFailed, UnknownModel, Unreachable
+from harness.engines import Card, Engine, RequestFailed, UnknownModel, Unreachable
 from harness.engines.replay import Replay
-from harness.files import read_json, slug
+from harness.files import slug
 from harness.journal import Journal
 
 T = TypeVar("T")
 SEALED = "-sealed"
-
-
-class NotWritable(Exception):
-    """The reports folder cannot be written: one line with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +40,11 @@ class Settings:
     half: Half = "open"
     look: str = ""  # the entry of the ledger that allows the sealed half
     replay: Path | None = None
+
+    @property
+    def ending(self) -> str:
+        """What tells the folders of the two halves apart: no run goes on with replies of the other."""
+        return SEALED if self.half == "sealed" else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +76,15 @@ def engine_of(target: Target) -> Engine:
     return Embedded()
 
 
+async def card_of(target: Target) -> Card:
+    """What the engine knows of a target's model. Raises what the engine raises."""
+    engine = engine_of(target)
+    try:
+        return await engine.card(target.model)
+    finally:
+        await engine.close()
+
+
 async def resolve(settings: Settings) -> list[Target]:
     """Where each model is measured, the baseline first. Models that several hosts have are spread over them.
 
@@ -85,7 +92,7 @@ async def resolve(settings: Settings) -> list[Target]:
 
     Raises Unreachable when no server answers that would have to, UnknownModel when a model is nowhere.
     """
-    run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}{_ending(settings)}"
+    run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}{settings.ending}"
     if settings.replay:
         return [_replayed(settings.replay, settings.models[0], run)]
     known, silent = await _what_there_is(settings)
@@ -101,8 +108,7 @@ async def resolve(settings: Settings) -> list[Target]:
 
 
 def _replayed(folder: Path, model: str, run: str) -> Target:
-    from harness.report import ReportError
-    from harness.saved import load
+    from harness.saved import ReportError, load
 
     try:
         load(folder / "report.json")
@@ -248,51 +254,6 @@ class Session:
         if self._current:
             self.wait(self._current.close())
         self._current = None
-
-
-def claim(settings: Settings, target: Target) -> tuple[Target, FileLock]:
-    """The folder of a target's run, made and locked: an unfinished run of the model is gone on with, if there is one.
-
-    Raises NotWritable.
-    """
-    home = settings.reports / slug(target.model)
-    journals = (path for path in sorted(home.glob("*/journal.jsonl"), reverse=True)
-                if path.parent.name.endswith(SEALED) == bool(_ending(settings)) and not _is_rescored(path.with_name("report.json")))
-    newest = None if target.engine == Replay.name else next(journals, None)
-    unfinished = [newest.parent] if newest and _is_unfinished(newest.with_name("report.json")) else []
-    for folder in [*unfinished, home / target.run]:
-        lock = FileLock(folder / "run.lock")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
-            (folder / "journal.jsonl").open("a").close()
-        except Timeout:
-            continue
-        except OSError as error:
-            raise NotWritable(f"cannot write to {folder}: {error.strerror}; name another folder with --reports") from None
-        return Target(target.model, target.engine, target.host, folder.name, target.baseline), lock
-    raise NotWritable(f"every run of {home} is locked")
-
-
-def _is_rescored(report: Path) -> bool:
-    """Whether a run only scored the replies of another again, so that there is nothing to go on with."""
-    return bool((read_json(report).get("provenance") or {}).get("rescored"))
-
-
-def _ending(settings: Settings) -> str:
-    """What tells the runs of the two halves apart: neither goes on with replies of the other."""
-    return SEALED if settings.half == "sealed" else ""
-
-
-def _is_unfinished(report: Path) -> bool:
-    """A run that was killed has no report; one that was interrupted, or lost its server, says so in it."""
-    if not report.is_file():
-        return True
-    try:
-        said = json.loads(report.read_text(encoding="utf-8"))
-        return bool(said["interrupted"]) or said["status"] == "NOT MEASURED"
-    except (ValueError, KeyError, TypeError):
-        return False  # somebody's own file: not ours to go on with
 
 
 def _in_flight(target: Target) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, sqrt
 from statistics import NormalDist
+from typing import Any
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -54,6 +55,17 @@ def share(strata: Mapping[str, Sequence[float]]) -> Estimate:
         return _wilson_estimate(score, strata, len(units))
     low, high = bootstrap(list(strata.values()))
     return Estimate(score, low, high, "bootstrap by group 95 %", len(units))
+
+
+def by_stratum(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Scores of outcomes by stratum, one an independent unit: the mean over a group's cases and trials."""
+    units: dict[tuple[str, str], list[float]] = {}
+    for row in outcomes:
+        units.setdefault((row["stratum"], row["group"]), []).append(row["score"])
+    strata: dict[str, list[float]] = {}
+    for (stratum, _), scores in units.items():
+        strata.setdefault(stratum, []).append(sum(scores) / len(scores))
+    return strata
 
 
 def bootstrap(strata: Sequence[Sequence[float]]) -> tuple[float, float]:

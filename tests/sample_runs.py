@@ -9,8 +9,7 @@ from typing import Any
 
 from harness import records, stats
 from harness.files import slug
-from harness.report import read
-from harness.saved import Saved
+from harness.saved import Saved, read
 
 Json = dict[str, Any]
 MACHINE = {"cpu": "AMD EPYC 9R14", "cores": 2}

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness import records, stats
+from harness import paired, records, stats
 from harness.ledger import FIRST, NAME, Entry, Ledger
 
 Json = dict[str, Any]
@@ -86,7 +86,4 @@ def _criterion(name: str, draw: Draw, categories: int, cases: int) -> Json:
 def _score(name: str, outcomes: list[Json]) -> float:
     if name == LATENCY:
         return stats.quantile([one["score"] for one in outcomes], 0.95).score
-    strata: dict[str, list[float]] = {}
-    for one in outcomes:
-        strata.setdefault(one["stratum"], []).append(one["score"])
-    return sum(sum(values) / len(values) for values in strata.values()) / len(strata)
+    return paired.mean(stats.by_stratum(outcomes))

@@ -318,6 +318,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return prepare("smollm2", Path(os.environ.get("JESSY_RUNS") or ROOT / "runs"))
 
 
+@pytest.mark.alone
 def test_the_real_base_says_what_llama_cpp_says(real: Any) -> None:
     """Its greedy text, on the same weights in float32: with 4 bits llama.cpp rounds the activations too, and parts at near-ties."""
     from training.base import chat

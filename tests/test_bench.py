@@ -13,8 +13,8 @@ import pytest
 from harness import cases
 from harness.compare import NotComparable, compare, differences
 from harness.compare_page import findings, headline, render, table, write
-from harness.report import ReportError, write_index
-from harness.saved import Saved, find, labelled, load, of_model
+from harness.report import write_index
+from harness.saved import ReportError, Saved, find, labelled, load, of_model
 from tests.conftest import GOOD, ROOT, Evals, environment
 from tests.fake_ollama import FakeOllama, Gone, always
 from tests.sample_runs import criterion, outcome, run, save

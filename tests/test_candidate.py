@@ -215,6 +215,31 @@ def test_a_person_overrules_the_rules(tmp_path: Path) -> None:
     assert load_recipe(tmp_path / "runs" / "staged" / "recipes" / "2.toml") == mine
 
 
+def test_an_outcome_that_was_not_logged_is_logged_when_the_loop_goes_on(tmp_path: Path) -> None:
+    loop = Staged(tmp_path, [{"turkish": 0.5}, {}])
+    loop._conclude = lambda *_: pytest.fail("killed")  # type: ignore[method-assign]
+    with pytest.raises(pytest.fail.Exception):
+        loop.run()
+    assert not (tmp_path / "reports" / "LOG.md").exists() and loop.attempts[0]["outcome"] == "rejected"
+    assert Staged(tmp_path, [{"turkish": 0.5}, {}]).run() == 0
+    assert (tmp_path / "reports" / "LOG.md").read_text(encoding="utf-8").count("\n## staged") == 2
+
+
+def test_a_loop_that_cannot_be_read_is_not_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "staged").mkdir(parents=True)
+    (tmp_path / "runs" / "staged" / "loop.json").write_text("{", encoding="utf-8")
+    with pytest.raises(LoopError, match=r"loop\.json cannot be read"):
+        Staged(tmp_path, [])
+
+
+def test_a_recipe_that_was_changed_meanwhile_is_said_not_to_count(tmp_path: Path) -> None:
+    Staged(tmp_path, [{"turkish": 0.5}], candidates=1).run()
+    said = list[str]()
+    loop = Staged(tmp_path, [{"turkish": 0.5}, {}])
+    loop.first, loop.told = replace(loop.first, train=replace(loop.first.train, learning_rate=1e-4)), said.append
+    assert loop.run() == 0 and any("not the one that this loop began with" in line for line in said)
+
+
 def test_two_loops_of_one_recipe_are_one_too_many(tmp_path: Path) -> None:
     one, other = Staged(tmp_path, [{}]), Staged(tmp_path, [{}])
     one._train = lambda *_: pytest.fail(str(other.run()))  # type: ignore[method-assign]
@@ -222,6 +247,7 @@ def test_two_loops_of_one_recipe_are_one_too_many(tmp_path: Path) -> None:
         one.run()
 
 
+@pytest.mark.alone
 def test_the_whole_loop_on_a_tiny_base(tmp_path: Path) -> None:
     """Every stage for real, by the command that a person runs; a random model passes nothing, and that is an entry in the log."""
     gguf = base(tmp_path / "base")

@@ -19,6 +19,9 @@ from tests.conftest import ROOT
 from tests.dequantised import dequantised
 from tests.real_ollama import SMOLLM2_TEMPLATE, Unavailable, assemble, create, serve
 
+# An engine's threads wait for each other by turning: beside another test they take minutes.
+pytestmark = pytest.mark.alone
+
 T = TypeVar("T")
 PROMPTS = ("sana bisi sorucam", "merhaba", "What is the capital of France?", "Docker nedir kanka?", "bugün hava nasıl",
            "Write a haiku about rain.", "naber ya", "Rust'ta ownership nedir, kısaca anlat", "2+2 kaç eder",

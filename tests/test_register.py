@@ -18,7 +18,6 @@ from typing import Any
 import ollama
 import pytest
 
-from harness.cases import load_cases
 from harness.engines import Options
 from harness.engines.embedded import Embedded
 from harness.fetch import fetch
@@ -32,25 +31,30 @@ from training.register import RegisterError, Server, register, to_models
 from training.served import PROBES, Served, ServeError, served, take_apart
 from training.tokenizer import Chat, read_chat
 
-# A few steps from the real base, through every stage. What they teach is not the point; that it arrives is.
+# A few rows by heart, from the real base and through every stage: what it says of them is decided, not a tie that rounding breaks.
 RECIPE = """
 base = "smollm2"
 [dataset]
-rows = 60
-max_tokens = 200
+rows = 24
+max_tokens = 110
 system = "Sen Jessy'sin."
+[dataset.weights]
+conversation = 1
 [train]
 modules = ["all"]
-learning_rate = 2e-3
+learning_rate = 3e-3
 step_tokens = 512
 micro_tokens = 256
-epochs = 0.5
+epochs = 6
 evaluate_every = 100
 valid_rows = 2
 [serve]
 num_predict = 32
 """
 TOKENS = 24
+
+# An engine's threads wait for each other by turning: beside another test they take minutes.
+pytestmark = pytest.mark.alone
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +109,11 @@ def test_both_engines_have_the_candidate(registered: tuple[list[str], list[str],
 
 
 def test_the_engines_and_mlx_say_the_same(registered: tuple[list[str], list[str], Path], candidate: tuple[Recipe, Path], client: ollama.Client) -> None:
-    """Greedy replies to 20 prompts, of one F16 file and of the weights that it was made from."""
+    """Greedy replies to 20 prompts that it was taught, of one F16 file and of the weights that it was made from."""
     recipe, runs = candidate
     base, folder, _ = exported(recipe, runs)
-    asked = [case.prompt or "" for case in load_cases("conversation", half="open") if case.prompt and len(case.prompt) < 60][:20]
+    rows = (runs / recipe.name / "dataset" / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    asked = [json.loads(row)["messages"][-2]["content"] for row in rows[:20]]
     dialogues = [[{"role": "system", "content": recipe.dataset.system}, {"role": "user", "content": prompt}] for prompt in asked]
     words = chat(base.directory).tokenizer
     mlx = replies(base.directory, folder.parent, dialogues, max_tokens=TOKENS)
@@ -116,9 +121,14 @@ def test_the_engines_and_mlx_say_the_same(registered: tuple[list[str], list[str]
     theirs = [client.chat("jessy-ci", messages=[{"role": "user", "content": prompt}], options=options, think=False).message.content or "" for prompt in asked]
     embedded = asyncio.run(_embedded(registered[2], asked))
     for other in (theirs, embedded):
-        pairs = [(words.encode(one.strip()).ids, words.encode(said.strip()).ids) for one, said in zip(mlx, other, strict=True)]
+        pairs = [(words.encode(untagged(one)).ids, words.encode(untagged(said)).ids) for one, said in zip(mlx, other, strict=True)]
         same = sum(a == b for one, said in pairs for a, b in zip(one, said, strict=False))
         assert same / sum(max(len(one), len(said)) for one, said in pairs) >= 0.95
+
+
+def untagged(reply: str) -> str:
+    """A reply without its tags: an engine that separates the thinking leaves no trace of a tag that ends the text."""
+    return " ".join(reply.replace("<think>", " ").replace("</think>", " ").split())
 
 
 async def _embedded(models: Path, asked: list[str]) -> list[str]:
@@ -132,10 +142,8 @@ async def _embedded(models: Path, asked: list[str]) -> list[str]:
     return [one.text if not one.thinking else f"<think>\n{one.thinking}" + (f"\n</think>\n{one.text}" if one.text else "") for one in said]
 
 
-# A model that was hardly trained writes until it is stopped, and the suites ask it over three minutes: too many for CI yet.
-@pytest.mark.skipif("JESSY_REGISTER" not in os.environ, reason="takes minutes; JESSY_REGISTER=1 runs it")
-def test_the_suites_measure_it(registered: tuple[list[str], list[str], Path], evals: Evals, server: str) -> None:
-    done = evals("--model", "jessy-ci", "--engine", "ollama", "--host", server, "--max-cases", "5", timeout=400)
+def test_a_suite_measures_it(registered: tuple[list[str], list[str], Path], evals: Evals, server: str) -> None:
+    done = evals("evals/test_turkish.py", "--model", "jessy-ci", "--engine", "ollama", "--host", server, "--max-cases", "3", timeout=400)
     assert done.code in (0, 1), done.output
     report = done.report("jessy-ci")
     assert report, done.output
@@ -162,7 +170,7 @@ def apart(candidate: tuple[Recipe, Path], folder: Path, kind: str) -> tuple[Reci
     return recipe, folder / "runs"
 
 
-@pytest.mark.skipif("JESSY_REGISTER" not in os.environ, reason="takes minutes, and nobody has seen it pass yet; JESSY_REGISTER=1 runs it")
+@pytest.mark.skipif("JESSY_REGISTER" not in os.environ, reason="two more exports, two minutes; JESSY_REGISTER=1 runs them")
 @pytest.mark.parametrize("kind", ["Q4_K_M", "adapter"])
 def test_what_only_a_server_makes_of_it_is_registered_too(kind: str, registered: tuple[list[str], list[str], Path], candidate: tuple[Recipe, Path],
                                                           server: str, client: ollama.Client, tmp_path: Path) -> None:

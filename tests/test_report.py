@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from harness.display import amount, bar_text, change, interval_text, plain, seconds, visible
-from harness.report import ReportError, render, write_html, write_index
+from harness.report import render, write_html, write_index
+from harness.saved import ReportError
 from tests.sample_report import sample, with_baseline
 
 HOSTILE = "<script>alert(1)</script>\" onload='x' $\\frac{1}{2}$ \x1b[31mred\x1b[0m \u202egnp.exe\u2066 \u200b \ud800 \x00 &amp; {{ 7*7 }}"

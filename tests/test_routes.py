@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from harness.cases import load_cases, load_gold
+from training.entries import load_entries
 
 
 @pytest.fixture
@@ -30,6 +31,10 @@ def test_the_answer_is_scored_and_the_thinking_counted(routes: Any) -> None:
     assert routes.scored(cases, said)["accuracy"] > 0.95
     two = [one.replace("\n</think>", "\n2. Bir daha düşün, acaba ne istiyor.\n</think>") for one in said]
     assert (routes.scored(cases, said)["one_iteration"], routes.scored(cases, two)["one_iteration"]) == (1.0, 0.0)
+    # Every reply thinks of one intent: it is named where it is asked.
+    entry = next(one for one in load_entries() if one.intent and one.replies and any(case.intent == one.intent for case in cases))
+    same = [f"<think>\n{entry.replies[0].thinking}\n</think>\n{gold[case.id]}" for case in cases]
+    assert routes.scored(cases, same)["named"] == sum(case.intent == entry.intent for case in cases) > 0
     # What is only thought is not said.
     hidden = [f"<think>\n1. {gold[case.id]}\n</think>\nBilmem." for case in cases]
     assert routes.scored(cases, hidden)["accuracy"] < 0.1

@@ -134,11 +134,11 @@ def looped(recipe: Recipe, given: Any) -> int:
 
     if given.candidates < 1 or not given.minutes > 0:
         raise ValueError(f"--candidates is {given.candidates} and --minutes {given.minutes:g}; both have to be over 0")
-    loop = Loop(recipe, Options(given.runs, given.reports, given.candidates, given.minutes, given.against, given.engine, given.host, given.max_cases))
-    if given.dry_run:
-        print("\n".join(loop.plan()))
-        return 0
     try:
+        loop = Loop(recipe, Options(given.runs, given.reports, given.candidates, given.minutes, given.against, given.engine, given.host, given.max_cases))
+        if given.dry_run:
+            print("\n".join(loop.plan()))
+            return 0
         return loop.run()
     except LoopError as error:
         print(error, file=sys.stderr)

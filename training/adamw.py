@@ -27,7 +27,8 @@ EMBEDDING = "embed_tokens"
 class AdamW:
     """Decoupled weight decay, bias correction; `weights` are the float32 arrays that it updates.
 
-    Token vectors have the recipe's `embedding_rate` times the learning rate of the others. `shown(name)` is where a new weight is put for others to read, an array of its shape; None where there are none.
+    Token vectors have the recipe's `embedding_rate` times the learning rate of the others. `shown(name)` is where a new
+    weight is put for others to read, an array of its shape; None where there are none.
     """
 
     def __init__(self, weights: Arrays, train: Train, shown: Shown | None = None) -> None:

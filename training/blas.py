@@ -42,8 +42,8 @@ def environment(links: Path, products: str = "float32") -> dict[str, str]:
 
     `links` is a folder for a name that the BLAS asks for and that mlx ships under another, libgfortran, and for what is
     compiled there: the optimiser, and the products in bfloat16. Without the compiler the optimiser is mlx's, and without
-    it or the CPU products stay in float32. The allocator is told to keep what is freed: mlx's CPU gives every array back to the system, and a fifth of a step would go into
-    pages that are cleared again and again.
+    it or the CPU products stay in float32. The allocator is told to keep what is freed: mlx's CPU gives every array back
+    to the system, and a fifth of a step would go into pages that are cleared again and again.
     """
     if sys.platform != "linux":
         return {}

@@ -19,9 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from harness.files import read_json, slug, write_text
+from harness.files import alone, read_json, slug, write_text
 from training.log import write_entry
 from training.next_recipe import Verdict, next_recipe
 from training.recipe import Recipe, from_dict, load_recipe, to_toml
@@ -69,7 +67,9 @@ class Loop:
         self.first, self.options, self.told = recipe, options, told
         self.folder = options.runs / recipe.name
         self.path = self.folder / "loop.json"
-        self.state: Json = read_json(self.path) or {"recipe": recipe.name, "seconds": 0.0, "attempts": []}
+        self.state: Json = read_json(self.path) or {"seconds": 0.0, "attempts": []}
+        if "attempts" not in self.state or (self.path.is_file() and not read_json(self.path)):
+            raise LoopError(f"{self.path} cannot be read: it holds every candidate so far; restore it, or move it away to begin anew")
 
     @property
     def attempts(self) -> list[Json]:
@@ -80,21 +80,24 @@ class Loop:
     def run(self) -> int:
         """Make candidates until one passes or a reason to stop. Returns 0 when one passed, 1 otherwise. Raises LoopError."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / ".loop.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise LoopError(f"{self.folder} has a loop in another process; wait for it or end it") from None
-        try:
+        with alone(self.folder / ".loop.lock", LoopError(f"{self.folder} has a loop in another process; wait for it or end it")):
+            self._begin()
             while not (reason := self.stop()):
                 attempt = self._current()
                 self._attempt(attempt)
                 if attempt["stages"]["train"]["stop"] in BROKEN:
                     raise LoopError(f"{self.first.name} {attempt['candidate']}: {attempt['reason']}; the same command goes on with another recipe")
-        finally:
-            lock.release()
         self.told(reason)
         return 0 if self.attempts and self.attempts[-1]["outcome"] == "passed" else 1
+
+    def _begin(self) -> None:
+        """Finish what a kill left between an outcome and its entry in the log, and say where the recipe's file is not what is gone on with."""
+        for attempt in self.attempts:
+            if attempt["outcome"] and not attempt.get("logged"):
+                self._conclude(from_dict(attempt["recipe"]), attempt)
+        if self.attempts and asdict(self.first) != self.attempts[0]["recipe"]:
+            self.told(f"the recipe {self.first.name} is not the one that this loop began with; the loop goes on, {self._how_to_overrule()}, "
+                      f"and without {self.path} it begins anew")
 
     def stop(self) -> str:
         """Why no other candidate is begun; "" while there is no reason."""
@@ -185,6 +188,7 @@ class Loop:
         if not attempt["outcome"]:
             attempt["outcome"], attempt["reason"] = "passed", attempt["stages"]["gate"]["said"]
         write_entry(self.options.reports / "LOG.md", recipe, attempt)
+        attempt["logged"] = True
         self._save()
         table(self.attempts)
 
@@ -239,7 +243,7 @@ class Loop:
 
     def _report(self, recipe: Recipe, since: str) -> tuple[Path, Json] | None:
         """The newest measured report of the model's open half that was begun since; None where there is none."""
-        from harness.report import is_sealed
+        from harness.saved import is_sealed
 
         home = self.options.reports / slug(recipe.name)
         found = [(path, read_json(path)) for path in sorted(home.glob("*/report.json"))]

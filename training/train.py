@@ -16,19 +16,16 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from harness.files import read_json, sha256, write_text
+from harness.files import alone, read_json, sha256, write_text
 from training import blas
 from training.base import Base, prepare
+from training.metrics import METRICS
 from training.recipe import Recipe
-from training.trainer import METRICS, REQUEST, RESULT, Request
+from training.trainer import REQUEST, RESULT, Request
 
 MANIFEST, PAGE = "manifest.json", "report.html"
 REASONS = {"done": "every step was taken", "early": "the validation loss did not fall any more", "time": "the time was up",
@@ -112,7 +109,7 @@ def train(recipe: Recipe, runs: Path, *, report_to: str = "") -> dict[str, Any]:
     most = max(1, round(recipe.train.step_tokens / recipe.train.micro_tokens))
     workers = 1 if where == "gpu" or sys.platform != "linux" else min(recipe.train.workers or cores(), most)
     request = Request(asdict(recipe), str(base.directory.resolve()), str(rows.resolve()), where, workers)
-    with _alone(folder):
+    with alone(folder / ".lock", TrainError(f"{folder} is being trained by another process; wait for it or end it")):
         write_text(folder / REQUEST, json.dumps(asdict(request), indent=1))
         (folder / RESULT).unlink(missing_ok=True)
         with Watch(folder, recipe, report_to=report_to) as watch:
@@ -129,19 +126,6 @@ def _may_go_on(manifest: dict[str, Any], recipe: Recipe) -> bool:
 def cores() -> int:
     """Of this process: what it may run on, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise TrainError(f"{folder} is being trained by another process; wait for it or end it") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _child(folder: Path, request: Request, recipe: Recipe, watch: Any) -> None:

@@ -21,13 +21,14 @@ from harness.files import write_text
 from training import blas
 from training.base import chat
 from training.gauges import Window, gpu_use, resident
+from training.metrics import METRICS, append, truncate
 from training.recipe import Recipe, from_dict
 from training.team import Team, WorkerLost, end_with_parent, gather
 
 if TYPE_CHECKING:
     from training.step import Stepper
 
-RESULT, METRICS, REQUEST = "result.json", "metrics.jsonl", "request.json"
+RESULT, REQUEST = "result.json", "request.json"
 REPORT_EVERY = 10
 # Where a loss is so near to the best one that the difference is rounding, it is no better.
 BETTER = 1e-4
@@ -165,7 +166,8 @@ class Trainer:
         if self.team.rank == 0:
             checkpoint.clear(self.folder)
         self.team.exchange(None)
-        self._truncate(self.state.iteration if found else -1)
+        if self.team.rank == 0:
+            truncate(self.folder / METRICS, self.state.iteration if found else -1)
         self.state.blas = self.loaded
         self.started = time.perf_counter() - self.state.seconds
         return found is not None
@@ -262,21 +264,12 @@ class Trainer:
         pace = state.seconds / max(1, state.iteration)
         return min(pace * (self.iterations - state.iteration), 60 * self.train.minutes - state.seconds)
 
-    def _truncate(self, iteration: int) -> None:
-        """Metrics of steps that are done again are measured again."""
-        path = self.folder / METRICS
-        if self.team.rank or not path.is_file():
-            return
-        lines = path.read_text(encoding="utf-8").splitlines()
-        write_text(path, "".join(f"{line}\n" for line in lines if _iteration(line) <= iteration))
-
     def _log(self, event: dict[str, Any]) -> None:
         if self.team.rank:
             return
         _say(event)
         if "iteration" in event:
-            with (self.folder / METRICS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({key: value for key, value in event.items() if value is not None}) + "\n")
+            append(self.folder / METRICS, event)
 
     def _finish(self, reason: str) -> dict[str, Any]:
         from training.merge import CONFIG, WEIGHTS
@@ -299,13 +292,6 @@ def _own_compilations(rank: int) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid == os.getuid():
         os.environ["TMPDIR"] = str(folder)
-
-
-def _iteration(line: str) -> int:
-    try:
-        return int(json.loads(line)["iteration"])
-    except (ValueError, KeyError, TypeError):
-        return sys.maxsize  # the last line of a process that was killed while it wrote
 
 
 if __name__ == "__main__":
