@@ -44,7 +44,7 @@ def command(*, sample: int | None = None, out: Path | None = None, check: bool =
     try:
         if embed:
             intents.use_embedding(Embedding(embed, address(next(iter(hosts), None))))
-        found = examine(sample, tick)
+        found = examine(sample, tick, (criterion,) if show else ())
         if judge:
             return _judge(judge, hosts, found)
         if show:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness import adversarial, cases
@@ -67,12 +67,14 @@ class Evidence:
     bad: Sequence[Judged]
 
 
-def examine(sample: int = SAMPLE, tick: Callable[[str], None] = lambda name: None) -> Evidence:
-    """Score the good replies and the bad ones on every criterion. Raises DataError."""
+def examine(sample: int = SAMPLE, tick: Callable[[str], None] = lambda name: None, criteria: Collection[str] = ()) -> Evidence:
+    """Score the good replies and the bad ones on these criteria, or on all. Raises DataError."""
     known, held = _good(held_out=False), _good(held_out=True)
     good: dict[str, list[tuple[Good, bool, bool, tuple[str, ...]]]] = {}
     bad: list[Judged] = []
     for name, scorer in SCORERS.items():
+        if criteria and name not in criteria:
+            continue
         tick(name)
         good[name] = []
         for held_out, replies in ((False, known), (True, held)):

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from harness import paired, records, stats
+from harness.gate import decide
 from harness.ledger import FIRST, NAME, Entry, Ledger
+from harness.verdict import Verdict
 
 Json = dict[str, Any]
 Draw = Callable[[str, int], float]  # category, number of the case -> score (or seconds)
@@ -56,6 +58,18 @@ def looked_at(book: Ledger, content: Json, prompts: tuple[str, ...] = PROMPTS) -
     content["digest"] = records.digest(content)
     _add(book, Entry("look ended", model=content["model"], look=begun.hash, report=content["digest"], outcome="PASS"))
     return content
+
+
+def retrained(truth: float, seed: int, folder: Path) -> tuple[bool, bool]:
+    """Ten candidates of one truth, gated until one passes. Returns whether one did, and whether any score was over the bar."""
+    chance, book, naive = random.Random(seed), in_memory(folder), False
+    before = looked_at(book, report({TURKISH: coin(chance, 0.6), LATENCY: fast}, model="old", digest="b" * 64, categories=15))
+    for number in range(10):
+        content = looked_at(book, report({TURKISH: coin(chance, truth), LATENCY: fast}, digest=f"{number:064x}", categories=15))
+        naive |= content["criteria"][0]["score"] > 0.9
+        if decide(content, before, book).verdict is Verdict.PASS:
+            return True, naive
+    return False, naive
 
 
 def in_memory(folder: Path) -> Ledger:

@@ -124,7 +124,7 @@ def test_a_prompt_that_does_not_fit_is_an_error_and_no_answer(engine: str, reque
     where = Ollama(request.getfixturevalue("real_server")) if engine == "ollama" else Embedded()
     request.getfixturevalue("base")
     with pytest.raises(RequestFailed, match="context"):
-        run(_all(where, ("kanka bak şimdi " * 600,), OPTIONS))
+        run(_all(where, ("kanka bak şimdi " * 150,), replace(OPTIONS, num_ctx=256)))
 
 
 def test_embedded_replies_are_the_same_twice(base: Path) -> None:

@@ -27,6 +27,7 @@ from tests.simulated import (
     graded,
     looked_at,
     report,
+    retrained,
 )
 from tests.test_report import HOSTILE, Page
 
@@ -263,21 +264,9 @@ def test_every_look_at_these_cases_makes_the_next_dearer(book: Ledger) -> None:
     assert decision.look == 4  # the other cases do not count
 
 
-def loop(truth: float, seed: int, tmp_path: Path) -> tuple[bool, bool]:
-    """Ten candidates of one truth, until the gate passes one. Returns whether it did, and whether any score was over the bar."""
-    chance, book, naive = random.Random(seed), simulated.in_memory(tmp_path), False
-    before = looked_at(book, report({TURKISH: coin(chance, 0.6), LATENCY: fast}, model="old", digest=BASE, categories=15))
-    for number in range(10):
-        content = looked_at(book, report({TURKISH: coin(chance, truth), LATENCY: fast}, digest=f"{number:064x}", categories=15))
-        naive |= content["criteria"][0]["score"] > 0.9
-        if decide(content, before, book).verdict is Verdict.PASS:
-            return True, naive
-    return False, naive
-
-
 @pytest.mark.parametrize("truth, loops", [(0.85, 200), (0.90, 60)])
 def test_retraining_until_it_passes_does_not_pass(truth: float, loops: int, tmp_path: Path) -> None:
-    found = [loop(truth, seed, tmp_path) for seed in range(loops)]
+    found = [retrained(truth, seed, tmp_path) for seed in range(loops)]
     passed, over_the_bar = (sum(side) / loops for side in zip(*found, strict=True))
     assert passed < 0.05
     assert over_the_bar > 0.2  # a gate that asks for the score alone

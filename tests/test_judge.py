@@ -138,5 +138,5 @@ def test_a_run_with_an_embedding_model_has_other_scorers(evals: Evals) -> None:
 def test_a_judge_is_certified_with_as_many_good_replies_as_bad() -> None:
     from harness.evidence import examine
 
-    asked = of_evidence(examine(2), {"test_emotion": ("Emotional intelligence", "Sees the feeling.")}, 1)["test_emotion"]
+    asked = of_evidence(examine(2, criteria=("test_emotion",)), {"test_emotion": ("Emotional intelligence", "Sees the feeling.")}, 1)["test_emotion"]
     assert sum(question.passed for question in asked) * 2 == len(asked) > 40

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from harness.files import read_json, sha256, write_text
 from training.base import Base, prepare
+from training.gauges import resident
 from training.merge import WEIGHTS, Merge
 from training.parts import Model, Tensor, read
 from training.recipe import Recipe
@@ -69,14 +70,14 @@ def stage(recipe: Recipe, runs: Path, *, kind: str = "", adapter: bool = False, 
     start = time.perf_counter()
     # A candidate's tag is part of no file: two exports of the same weights are the same bytes.
     made = adapter_gguf(base, trained, file) if adapter else export(base, trained, file, kind=kind, name=recipe.name)
-    seconds = time.perf_counter() - start
-    told(f"{file}: {made['bytes'] / 1e6:.0f} MB, {made['merged']} tensors merged, {made['copied']} copied from the base, {seconds:.1f} s")
+    seconds, memory = time.perf_counter() - start, resident(1)
+    told(f"{file}: {made['bytes'] / 1e6:.0f} MB, {made['merged']} tensors merged, {made['copied']} copied from the base, {seconds:.1f} s, {memory:.2f} GB at most")
     parity = None
     # An adapter of a model directory has no GGUF to stand beside.
     if not adapter or base.gguf:
         parity = prove(base, trained, file, dialogues(rows), kind="F16" if kind in SERVED else kind, device=device())
         told(f"parity: {_parity_line(parity)}")
-    manifest = {**wanted, **made, "sha256": sha256(file), "seconds": round(seconds, 2), "parity": parity}
+    manifest = {**wanted, **made, "sha256": sha256(file), "seconds": round(seconds, 2), "memory": round(memory, 3), "parity": parity}
     of = read_json(trained / MANIFEST)
     write_text(trained / PAGE, candidate_page(of, REASONS[of["stop"]], trained / "loss.png", manifest))
     write_text(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
