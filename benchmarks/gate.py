@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 import tempfile
 from pathlib import Path
 
-from harness.gate import Decision, decide
-from harness.verdict import Verdict
-from tests.simulated import LATENCY, TURKISH, coin, fast, in_memory, looked_at, report, retrained
+# The simulated reports lie beside the tests that use them, which are no part of the installed package.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from harness.gate import Decision, decide  # noqa: E402
+from harness.verdict import Verdict  # noqa: E402
+from tests.simulated import LATENCY, TURKISH, coin, fast, in_memory, looked_at, report, retrained  # noqa: E402
 
 BASE = "b" * 64
 
