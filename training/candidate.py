@@ -182,6 +182,8 @@ class Loop:
             finally:
                 self.state["seconds"] += time.monotonic() - begun
                 self._save()
+            if not attempt["outcome"] and stage != STAGES[-1]:
+                table(self.attempts)
         self._conclude(recipe, attempt)
 
     def _conclude(self, recipe: Recipe, attempt: Json) -> None:
@@ -281,7 +283,7 @@ def missed(criteria: Sequence[Json]) -> str:
 
 
 def table(attempts: Sequence[Json]) -> None:
-    """Every candidate so far: what it scored, what it cost, and how it ended."""
+    """Every candidate so far: what it scored, what it cost, and how it ended or what is next."""
     from rich.console import Console
     from rich.table import Table
 
@@ -293,5 +295,5 @@ def table(attempts: Sequence[Json]) -> None:
         of, made = {row["name"]: row for row in one["criteria"]}, one["stages"].get("train")
         scores = [amount(of[name]["score"], of[name]["bar"]["unit"], of[name]["bar"]["value"]) if name in of else "—" for name in names]
         cost = [f"{made['seconds'] / 60:.0f}", f"{made['memory']:.1f}"] if made else ["—", "—"]
-        shown.add_row(str(number), one["candidate"] or "—", *scores, *cost, one["outcome"] or "being made")
+        shown.add_row(str(number), one["candidate"] or "—", *scores, *cost, one["outcome"] or next(f"next: {stage}" for stage in (*STAGES, "outcome") if stage not in one["stages"]))
     Console(file=sys.stdout, highlight=False).print(shown)
