@@ -29,19 +29,22 @@ KEPT, REFUSED, A_FAMILY, CONSTANT, WRONG_INTENT, INVARIANT = 0.90, 0.95, 0.90, 0
 Json = dict[str, Any]
 
 
-def certificate(evidence: Evidence, sample: int = SAMPLE, tick: Callable[[str], None] = lambda name: None) -> Json:
-    """The rates of the evidence, and what is measured beside it; `problems` is empty where the scorers are certified."""
+def certificate(evidence: Evidence, sample: int = SAMPLE, tick: Callable[[str], None] = lambda name: None, alike: Callable[[], Json] | None = None) -> Json:
+    """The rates of the evidence, and what is measured beside it; `problems` is empty where the scorers are certified.
+
+    `alike` gives what `constants` does, where that was begun elsewhere.
+    """
     criteria = {name: _criterion(name, evidence) for name in SCORERS}
     tick("invariance")
     invariance = {name: _invariance(name, scorer, evidence, sample) for name, scorer in SCORERS.items()}
     tick("constants")
-    constants = _constants()
+    same_answers = (alike or constants)()
     tick("deletion")
     content: Json = {
         "format": FORMAT, "scorers": standing.scorers(intents.embedding_used()), "evidence": standing.evidence(), "seed": SEED, "sample": sample,
         "criteria": criteria,
         "families": certificate_families(evidence),
-        "invariance": invariance, "constants": constants, "deletion": deletion(evidence), "rules": rules()}
+        "invariance": invariance, "constants": same_answers, "deletion": deletion(evidence), "rules": rules()}
     return {**content, "problems": problems(content), "weak": weak(content)}
 
 
@@ -66,10 +69,9 @@ def problems(content: Json) -> list[str]:
         found += _under(f"{name}: same verdict in another spelling", content["invariance"][name], INVARIANT)
     for family, cell in content["families"].items():
         found += _under(f"{family} ({FAMILIES[family]}) refused", cell, A_FAMILY)
-    constants = content["constants"]
     for what, limit in (("best", CONSTANT), ("best_pair", CONSTANT), ("wrong_intent", WRONG_INTENT)):
-        if constants[what]["share"] > limit:
-            found.append(f"constants: {what} {constants[what]['share']:.1%}; at most {limit:.0%} is allowed")
+        if (share := content["constants"][what]["share"]) > limit:
+            found.append(f"constants: {what} {share:.1%}; at most {limit:.0%} is allowed")
     found += [f"deletion: no family gets through without '{gate}': it is dead code" for gate, through in content["deletion"].items() if not through]
     return found
 
@@ -119,7 +121,7 @@ def _invariance(name: str, scorer: Scorer, evidence: Evidence, sample: int) -> J
     return _rate(sum(same), len(same))
 
 
-def _constants() -> Json:
+def constants() -> Json:
     """What one and the same answer scores on the whole conversation suite: the best gold reply, the best two of them
     together, and how often a gold reply is accepted where another intent was asked for."""
     suite = load_cases("conversation", half=None)
