@@ -139,7 +139,7 @@ def draw(known: dict[str, Any], out: Path) -> None:
                                        strict=True):
         for name, route in known.items():
             axes.plot([point[key] * scale for point in route["points"]], [point["accuracy"] for point in route["points"]], "o-", markersize=3,
-                      label=name.rpartition(" ")[0])
+                      label=name)
         axes.set(xlabel=label, ylabel="open conversation prompts answered", ylim=(0, 1))
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize=8)
