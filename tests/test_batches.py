@@ -8,17 +8,7 @@ import pytest
 
 from tests.tiny_training import CHATML, ROWS, base
 from training.base import chat, prepare
-from training.batches import (
-    Batches,
-    RowError,
-    Tokens,
-    bucket,
-    every,
-    micro_batch,
-    read_rows,
-    shared_prefix,
-    without,
-)
+from training.batches import Batches, RowError, Tokens, bucket, every, micro_batch, read_rows
 from training.recipe import Weights
 from training.tokenizer import Chat
 
@@ -160,16 +150,3 @@ def test_no_row_is_said(tiny: Chat, tmp_path: Path) -> None:
 
 def test_the_template_of_the_tests_is_the_bases(tiny: Chat) -> None:
     assert tiny.template == CHATML
-
-
-def test_a_prefix_is_what_all_begin_with_and_nobody_learns() -> None:
-    def row(ids: list[int], context: int) -> Tokens:
-        return Tokens(np.array(ids, np.int32), np.array([0.0] * context + [1.0] * (len(ids) - context), np.float32))
-
-    rows = [row([1, 2, 3, 4, 5, 6], 5), row([1, 2, 3, 4, 9, 9, 9], 6)]
-    assert shared_prefix(rows) == [1, 2, 3, 4]
-    # The token before the first that is learnt stays: the hidden state there predicts it.
-    assert shared_prefix([*rows, row([1, 2, 3, 4, 5], 3)]) == [1, 2]
-    assert shared_prefix([*rows, row([7, 2, 3], 2)]) == shared_prefix([row([1, 2], 1)]) == []
-    assert [one.ids.tolist() for one in without(rows, [1, 2, 3, 4])] == [[5, 6], [9, 9, 9]]
-    assert [one.weights.tolist() for one in without(rows, [1, 2, 3, 4])] == [[0, 1], [0, 0, 1]]

@@ -32,7 +32,7 @@ def run(team):
     from training import kernels
     from training.adapters import make_trainable
     from training.base import chat
-    from training.batches import Batches, read_rows, shared_prefix, without
+    from training.batches import Batches, read_rows
     from training.recipe import Train, Weights
     from training.step import Stepper
     mx.set_default_device(mx.cpu)
@@ -45,10 +45,8 @@ def run(team):
     model.train()
     before = {name: np.array(value) for name, value in __import__("mlx.utils").utils.tree_flatten(model.parameters())}
     rows = read_rows(Path(asked["rows"]), chat(Path(asked["base"])), Weights(), 400)
-    prefix = shared_prefix(rows) if asked.get("prefix") else []
-    rows = without(rows, prefix)
     batches = Batches(rows, step_tokens=train.step_tokens, micro_tokens=train.micro_tokens, seed=0)
-    stepper = Stepper(model, train, team, cpu=asked["kernels"], prefix=prefix)
+    stepper = Stepper(model, train, team, cpu=asked["kernels"])
     losses = [stepper.step(batches.step(n % batches.per_epoch), train.learning_rate, seed=n) for n in range(asked["steps"])]
     stepper.settle()
     after = {name: np.array(value) for name, value in __import__("mlx.utils").utils.tree_flatten(model.parameters())}
@@ -111,10 +109,10 @@ def ready(folder: Path, arch: str) -> Path:
 
 
 def run(tiny: Path, out: Path, train: dict[str, Any], *, script: str = STEPS, workers: int = 1, own: bool = True,
-        environment: dict[str, str] | None = None, steps: int = 4, prefix: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+        environment: dict[str, str] | None = None, steps: int = 4) -> tuple[dict[str, Any], dict[str, Any]]:
     import numpy as np
 
-    asked = {"base": str(tiny), "rows": str(tiny / "rows.jsonl"), "out": str(out), "workers": workers, "kernels": own, "steps": steps, "prefix": prefix,
+    asked = {"base": str(tiny), "rows": str(tiny / "rows.jsonl"), "out": str(out), "workers": workers, "kernels": own, "steps": steps,
              "train": {"clip": 1.0, **train}}
     done = subprocess.run([sys.executable, "-c", script, json.dumps(asked)], capture_output=True, text=True, timeout=120, check=False,
                           env={**os.environ, **(environment or {})})
@@ -177,16 +175,6 @@ def test_without_the_gradient_of_the_output_only_what_was_read_is_learnt(tmp_pat
         before, name = np.load(tmp_path / f"{through}.npz.before.npz"), "model.embed_tokens.weight"
         moved = set(np.nonzero((after[name] != before[name]).any(axis=1))[0].tolist())
         assert moved and (moved - read if through else moved <= read)
-
-
-@pytest.mark.parametrize("arch", ["llama", "qwen2", "qwen3"])
-def test_what_all_rows_begin_with_is_computed_once_and_learnt_the_same(arch: str, tmp_path: Path) -> None:
-    tiny = ready(tmp_path, arch)
-    train = {**PLAINLY, "method": "full", "weight_decay": 0.1}
-    whole, theirs = run(tiny, tmp_path / "whole.npz", train)
-    shared, ours = run(tiny, tmp_path / "shared.npz", train, prefix=True)
-    assert shared["losses"] == pytest.approx(whole["losses"], rel=1e-5)
-    assert furthest(ours, theirs) < 0.2 * 4 * PLAINLY["learning_rate"]
 
 
 def test_the_same_workers_give_the_same_bits(tiny: Path, tmp_path: Path) -> None:

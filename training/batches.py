@@ -39,8 +39,7 @@ class Micro:
     """Rows of one padded length, and the positions that are supervised.
 
     Shapes: ids (B, L); positions, targets and weights (S,). A position counts through the flattened (B, L); the token
-    to predict there is its target. S is rounded up, the places beyond have weight 0. `tokens` counts no padding and no
-    prefix that is computed once for all rows.
+    to predict there is its target. S is rounded up, the places beyond have weight 0. `tokens` counts no padding.
     """
 
     ids: NDArray[np.int32]
@@ -123,21 +122,6 @@ def _roles(text: str, starts: Sequence[int], weights: Weights) -> list[float]:
     opening = sum(start < thought for start in starts) + OPENING
     return [weights.intent if start < first else weights.thinking if start < thought else weights.opening if number < opening else weights.answer
             for number, start in enumerate(starts)]
-
-
-def shared_prefix(rows: Sequence[Tokens]) -> list[int]:
-    """The tokens that all rows begin with, up to the last one before the first of any that is supervised."""
-    first, length = rows[0].ids, len(rows[0].ids)
-    for row in rows:
-        most = min(length, len(row.ids), int(np.argmax(row.weights > 0)) - 1)
-        differs = np.nonzero(first[:most] != row.ids[:most])[0]
-        length = int(differs[0]) if len(differs) else max(0, most)
-    return [int(token) for token in first[:length]]
-
-
-def without(rows: Sequence[Tokens], prefix: Sequence[int]) -> list[Tokens]:
-    """The rows behind their prefix."""
-    return [Tokens(row.ids[len(prefix):], row.weights[len(prefix):]) for row in rows]
 
 
 def bucket(tokens: int) -> int:

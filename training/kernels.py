@@ -71,39 +71,20 @@ def _softmax2_vjp(primals: Any, cotangents: Any, shares: Any) -> tuple[mx.array,
     return (weighted - shares * weighted.sum(-1, keepdims=True)) * (1 / LOG2E), mx.zeros_like(primals[1])
 
 
-class Prefix:
-    """Keys and values of the tokens that all rows begin with, in a layer: a cache of mlx-lm's kind, with gradients.
-
-    The first call is of those tokens, as a batch of one; every later one is of rows that go on from them.
-    """
-
-    def __init__(self) -> None:
-        self.offset = 0
-        self._kept: tuple[mx.array, ...] = ()
-
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, ...]:
-        """Keys and values (B, K, L, D) behind those of the prefix."""
-        if not self._kept:
-            self._kept, self.offset = (keys, values), keys.shape[2]
-            return self._kept
-        return tuple(mx.concatenate([mx.broadcast_to(kept, (new.shape[0], *kept.shape[1:])), new], 2)
-                     for kept, new in zip(self._kept, (keys, values), strict=True))
-
-
 def attention(queries: mx.array, keys: mx.array, values: mx.array, cache: Any = None, scale: float = 1.0, mask: Any = None,
               sinks: Any = None) -> mx.array:
-    """Scaled dot-product attention as mlx_lm.models.base has it: causal where rows are trained on, and mlx's own in every other case.
+    """Scaled dot-product attention as mlx_lm.models.base has it: causal without a cache, and mlx's own in every other case.
 
-    Shapes: queries (B, H, L, D); keys and values (B, K, P + L, D) with H a multiple of K and P tokens of a Prefix.
+    Shapes: queries (B, H, L, D); keys and values (B, K, L, D) with H a multiple of K.
     """
-    if not (cache is None or isinstance(cache, Prefix)) or sinks is not None or mask not in ("causal", None):
+    if cache is not None or sinks is not None or mask not in ("causal", None):
         return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask, sinks=sinks)
     batch, heads, length, width = queries.shape
-    groups, seen = keys.shape[1], keys.shape[2]
-    above = mx.triu(mx.full((length, seen), -1e9 if mask else 0.0), 1 + seen - length)
+    groups = keys.shape[1]
+    above = mx.triu(mx.full((length, length), -1e9 if mask else 0.0), 1)
     grouped = (queries * (scale * LOG2E)).reshape(batch, groups, heads // groups * length, width)
-    scores = (grouped @ keys.swapaxes(-1, -2)).reshape(batch, heads, length, seen)
-    shares: mx.array = _call(_softmax2, scores, above).reshape(batch, groups, heads // groups * length, seen)
+    scores = (grouped @ keys.swapaxes(-1, -2)).reshape(batch, heads, length, length)
+    shares: mx.array = _call(_softmax2, scores, above).reshape(batch, groups, heads // groups * length, length)
     return (shares @ values).reshape(batch, heads, length, width)
 
 

@@ -19,24 +19,15 @@ from training.batches import Micro
 from training.recipe import Train
 from training.team import Team
 
-# mlx-lm's models whose every layer looks at all tokens before, whatever their number.
-PREFIXED = ("llama", "qwen2", "qwen3")
-
 
 def head(model: Module) -> mx.array:
     """The output matrix of a model of mlx-lm, shape (vocabulary, hidden)."""
     return model.lm_head.weight if "lm_head" in model else model.model.embed_tokens.weight  # type: ignore[no-any-return]
 
 
-def shares(model: Module) -> bool:
-    """Whether rows can go on from a prefix that is computed once: attention sees all that came before, in every layer."""
-    return getattr(model, "model_type", "") in PREFIXED and getattr(model.model, "swa_idx", None) is None
-
-
-def summed_loss(model: Module, *, cpu: bool, through_head: bool = True, prefix: Sequence[int] = ()) -> Callable[..., mx.array]:
+def summed_loss(model: Module, *, cpu: bool, through_head: bool = True) -> Callable[..., mx.array]:
     """f(ids, positions, targets, weights) -> weighted sum of cross-entropy over the positions; shapes as in batches.Micro.
 
-    `prefix` are the tokens that every row begins with and `ids` lack: they are computed once for all rows of a call.
     Only supervised positions get logits: they are a fifth of a small model's work. Without `through_head` an
     output matrix that is the embedding too has no gradient of its own: with it, Adam moves the vector of every token that is not said, at every step.
     """
@@ -46,10 +37,7 @@ def summed_loss(model: Module, *, cpu: bool, through_head: bool = True, prefix: 
         return head(model) if through_head or "lm_head" in model else mx.stop_gradient(head(model))
 
     def loss(ids: mx.array, positions: mx.array, targets: mx.array, weights: mx.array) -> mx.array:
-        before = [kernels.Prefix() for _ in model.layers] if prefix else None
-        if before:
-            model.model(mx.array([prefix]), cache=before)
-        hidden = model.model(ids, cache=before)
+        hidden = model.model(ids)
         hidden = hidden.reshape(-1, hidden.shape[-1])[positions]
         if cpu and softcap is None:
             return kernels.cross_entropy(hidden, matrix(), targets, weights)
@@ -76,7 +64,7 @@ class Stepper:
     Master weights are float32; on a GPU the model computes in bfloat16.
     """
 
-    def __init__(self, model: Module, train: Train, team: Team, *, cpu: bool, prefix: Sequence[int] = ()) -> None:
+    def __init__(self, model: Module, train: Train, team: Team, *, cpu: bool) -> None:
         self.model, self.train, self.team, self.cpu = model, train, team, cpu
         self.names, self.in_place = list(trained(model)), cpu and in_place()
         self.weights = {name: self._master(weight) for name, weight in trained(model).items()}
@@ -88,7 +76,7 @@ class Stepper:
         self.mine = shards(self.weights, team.size)[team.rank]
         team.lay_out({name: weight.shape for name, weight in self.weights.items()})
         self.optimizer = AdamW({name: self.weights[name] for name in self.mine}, train, team.shown if team.size > 1 else None)
-        loss = summed_loss(model, cpu=cpu, through_head=train.head, prefix=prefix)
+        loss = summed_loss(model, cpu=cpu, through_head=train.head)
 
         def with_weights(weights: Arrays, *micro: mx.array) -> mx.array:
             model.update(tree_unflatten([(name, weight.astype(self._types[name])) for name, weight in weights.items()]))

@@ -90,18 +90,17 @@ class Trainer:
 
     def __init__(self, folder: Path, request: Request, team: Team, loaded: str) -> None:
         from training import checkpoint
-        from training.batches import Batches, every, read_rows, shared_prefix, without
+        from training.batches import Batches, every, read_rows
 
         self.folder, self.team, self.recipe, self.loaded = folder, team, request.settings(), loaded
         self.train = train = self.recipe.train
         self.cpu = request.device == "cpu"
         self.state, self.window, self.started = checkpoint.State(), Window(), time.perf_counter()
+        self.config, self.stepper = self._model(Path(request.base))
         talk = chat(Path(request.base))
         # What is measured is the replies, whatever else is learnt: losses of recipes can be compared.
         rows, held = (read_rows(Path(request.rows) / f"{half}.jsonl", talk, weights, self.recipe.dataset.max_tokens)
                       for half, weights in (("train", train.weights), ("valid", replace(train.weights, prompt=0.0))))
-        self.config, self.stepper, prefix = self._model(Path(request.base), shared_prefix([*rows, *held]))
-        rows, held = without(rows, prefix), without(held, prefix)
         self.batches = Batches(rows, step_tokens=train.step_tokens, micro_tokens=train.micro_tokens, seed=train.seed)
         # The first ones, as they come: the data set's order was drawn with its seed.
         self.valid = list(every(held[:train.valid_rows], train.micro_tokens))
@@ -111,16 +110,16 @@ class Trainer:
         if team.rank == 0:
             trained = sum(weight.size for weight in self.stepper.weights.values())
             _say({"start": {"blas": loaded, "gflops": self.gflops, "device": request.device, "workers": team.size, "products": train.products,
-                            "iterations": self.iterations, "trained": trained, "rows": len(rows), "prefix": len(prefix)}})
+                            "iterations": self.iterations, "trained": trained, "rows": len(rows)}})
 
-    def _model(self, base: Path, prefix: list[int]) -> tuple[dict[str, Any], Stepper, list[int]]:
-        """The base with what the recipe trains of it: (adapter_config.json, the step on it, the prefix that it computes once)."""
+    def _model(self, base: Path) -> tuple[dict[str, Any], Stepper]:
+        """The base with what the recipe trains of it: (adapter_config.json, the step on it)."""
         import mlx.core as mx
         from mlx_lm.utils import load_model
 
         from training import kernels
         from training.adapters import make_trainable
-        from training.step import Stepper, shares
+        from training.step import Stepper
 
         if self.team.rank:
             _own_compilations(self.team.rank)
@@ -136,8 +135,7 @@ class Trainer:
         if self.cpu:
             kernels.install(model)
         model.train()
-        prefix = prefix if shares(model) else []
-        return config, Stepper(model, self.train, self.team, cpu=self.cpu, prefix=prefix), prefix
+        return config, Stepper(model, self.train, self.team, cpu=self.cpu)
 
     def run(self) -> dict[str, Any]:
         """Train until a reason to stop, and leave the best weights as the adapter."""
