@@ -67,8 +67,8 @@ class Loop:
         self.first, self.options, self.told = recipe, options, told
         self.folder = options.runs / recipe.name
         self.path = self.folder / "loop.json"
-        self.state: Json = read_json(self.path) or {"seconds": 0.0, "attempts": []}
-        if "attempts" not in self.state or (self.path.is_file() and not read_json(self.path)):
+        self.state: Json = read_json(self.path) if self.path.is_file() else {"seconds": 0.0, "attempts": []}
+        if "attempts" not in self.state:
             raise LoopError(f"{self.path} cannot be read: it holds every candidate so far; restore it, or move it away to begin anew")
 
     @property
