@@ -93,7 +93,7 @@ def accuracy(recipe: Recipe, runs: Path, adapter: Path | None) -> dict[str, floa
     """Macro-mean over categories of accepted replies, share with one iteration, share that names the intent; over the open conversation prompts."""
     cases = [case for case in load_cases("conversation", half="open") if case.prompt and not case.seen]
     system = [{"role": "system", "content": recipe.dataset.system}] if recipe.dataset.system else []
-    said = replies(prepare(recipe.base, runs).directory, adapter, [[*system, {"role": "user", "content": case.prompt or ""}] for case in cases],
+    said = replies(prepare(recipe.base, runs, recipe.keep_layers).directory, adapter, [[*system, {"role": "user", "content": case.prompt or ""}] for case in cases],
                    max_tokens=LONGEST, device=device())
     return scored(cases, said)
 

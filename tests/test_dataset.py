@@ -36,9 +36,13 @@ def entries() -> tuple[Entry, ...]:
 @pytest.fixture(scope="module")
 def made(chat: Chat, entries: tuple[Entry, ...], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     """The default recipe, a tenth of its size."""
-    runs, recipe = tmp_path_factory.mktemp("runs"), load_recipe("jessy-v2")
-    small = replace(recipe, dataset=replace(recipe.dataset, rows=1500))
-    return build(small, entries, chat, runs), runs / "jessy-v2" / "dataset"
+    runs = tmp_path_factory.mktemp("runs")
+    return build(default(1500, 1500), entries, chat, runs), runs / "jessy-v2" / "dataset"
+
+
+def default(rows: int, intent_rows: int) -> Recipe:
+    recipe = load_recipe("jessy-v2")
+    return replace(recipe, dataset=replace(recipe.dataset, rows=rows, intent_rows=intent_rows))
 
 
 def rows(folder: Path, part: str) -> list[dict[str, Any]]:
@@ -115,11 +119,9 @@ def test_rows_are_distinct_and_end_with_a_supervised_reply(made: tuple[dict[str,
 def test_the_same_recipe_gives_the_same_bytes(made: tuple[dict[str, Any], Path], chat: Chat, entries: tuple[Entry, ...],
                                               tmp_path: Path) -> None:
     manifest, _ = made
-    recipe = load_recipe("jessy-v2")
-    again = build(replace(recipe, dataset=replace(recipe.dataset, rows=1500)), entries, chat, tmp_path)
-    assert again["digest"] == manifest["digest"]
-    other = build(replace(recipe, dataset=replace(recipe.dataset, rows=1500, seed=1)), entries, chat, tmp_path)
-    assert other["digest"] != manifest["digest"]
+    assert build(default(1500, 1500), entries, chat, tmp_path)["digest"] == manifest["digest"]
+    few = default(100, 0)
+    assert len({build(replace(few, dataset=replace(few.dataset, seed=seed)), entries, chat, tmp_path)["digest"] for seed in (1, 2)}) == 2
     assert (tmp_path / "jessy-v2" / "dataset" / "report.html").is_file()
 
 
@@ -199,6 +201,6 @@ def test_the_sealed_half_is_guarded_too() -> None:
 
 
 def test_the_default_recipe_gives_twelve_thousand_distinct_rows(chat: Chat, entries: tuple[Entry, ...], tmp_path: Path) -> None:
-    manifest = build(load_recipe("jessy-v2"), entries, chat, tmp_path)
+    manifest = build(default(5000, 7200), entries, chat, tmp_path)
     assert manifest["train"]["distinct"] >= 12_000
     assert manifest["train"]["unsupervised"] == manifest["too_long_removed"] == 0

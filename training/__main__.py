@@ -90,7 +90,7 @@ def ready(recipe: Recipe, runs: Path) -> int:
     """Make the base of a recipe ready to train, and say where it is."""
     from training.base import prepare
 
-    base = prepare(recipe.base, runs)
+    base = prepare(recipe.base, runs, recipe.keep_layers)
     print(f"{base.name}: {base.directory}" + (f" (sha256 {base.sha256[:16]} of {base.gguf})" if base.gguf else ""))
     return 0
 
@@ -151,7 +151,7 @@ def asked(recipe: Recipe, given: Any) -> int:
     from training.generate import GenerateError, plain, replies
     from training.train import candidate, device, rows_of
 
-    base = prepare(recipe.base, given.runs)
+    base = prepare(recipe.base, given.runs, recipe.keep_layers)
     folder = None if given.base else given.runs / recipe.name / candidate(recipe, base, rows_of(recipe, base, given.runs))
     if folder and not (folder / "adapters.safetensors").is_file():
         print(f"{folder} has no adapters.safetensors; 'python -m training train {recipe.name}' makes it", file=sys.stderr)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,8 +55,13 @@ def base_gguf(base: str) -> Path:
     return path
 
 
-def prepare(base: str, runs: Path) -> Base:
-    """The base as a directory of mlx-lm, made on the first call under `runs`/base. Raises BaseError, ConvertError, OSError."""
+def prepare(base: str, runs: Path, keep_layers: Sequence[int] = ()) -> Base:
+    """The base as a directory of mlx-lm, made on the first call under `runs`/base; of these layers where any are named.
+
+    Then `gguf` is the pruned file, and `sha256` still that of the base. Raises BaseError, ConvertError, ExportError, OSError.
+    """
+    if keep_layers and (base.startswith("hf:") or Path(base).is_dir()):
+        raise BaseError(f"base '{base}': keep_layers needs a base that is a GGUF file")
     if base.startswith("hf:"):
         return Base(base, _downloaded(base.removeprefix("hf:")), None, "")
     if Path(base).is_dir():
@@ -64,12 +70,21 @@ def prepare(base: str, runs: Path) -> Base:
     source = base_gguf(base)
     digest = sha256(source)
     folder = runs / "base" / digest[:16]
-    if read_json(folder / "manifest.json").get("version") != VERSION:
+    made = source
+    if keep_layers:
+        from training.prune import prune, spelt
+
+        folder = folder.with_name(f"{folder.name}-{spelt(keep_layers)}")
+        made = folder / "pruned.gguf"
+    if read_json(folder / "manifest.json").get("version") != VERSION or not made.is_file():
         from training.convert import convert
         from training.tokenizer import read_chat
 
+        if keep_layers:
+            folder.mkdir(parents=True, exist_ok=True)
+            prune(source, keep_layers, made)
         found = read_chat(source)
-        config = convert(source, folder)
+        config = convert(made, folder)
         write_text(folder / "tokenizer.json", found.tokenizer.to_str())
         write_text(folder / "tokenizer_config.json", json.dumps(
             {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": found.template, "bos_token": found.bos, "eos_token": found.eos,
@@ -78,7 +93,7 @@ def prepare(base: str, runs: Path) -> Base:
         # Written last: a directory with it is complete.
         write_text(folder / "manifest.json", json.dumps(
             {"version": VERSION, "source": source.name, "sha256": digest, "model_type": config["model_type"]}, indent=1))
-    return Base(base, folder, source, digest)
+    return Base(base, folder, made, digest)
 
 
 def ollama_blob(name: str) -> Path:

@@ -52,7 +52,7 @@ def stage(recipe: Recipe, runs: Path, *, kind: str = "", adapter: bool = False, 
     from training.parity import dialogues, prove
     from training.train import PAGE, REASONS, candidate, device, rows_of
 
-    base = prepare(recipe.base, runs)
+    base = prepare(recipe.base, runs, recipe.keep_layers)
     rows = rows_of(recipe, base, runs)
     trained = runs / recipe.name / candidate(recipe, base, rows)
     if not (trained / "manifest.json").is_file():
@@ -96,7 +96,7 @@ def exported(recipe: Recipe, runs: Path) -> tuple[Base, Path, dict[str, Any]]:
     """The base, the folder and the manifest of a recipe's export. Raises ExportError where there is none, or its file changed since."""
     from training.train import candidate, rows_of
 
-    base = prepare(recipe.base, runs)
+    base = prepare(recipe.base, runs, recipe.keep_layers)
     folder = runs / recipe.name / candidate(recipe, base, rows_of(recipe, base, runs)) / "export"
     made = read_json(folder / MANIFEST)
     if not made:
@@ -116,15 +116,15 @@ def export(base: Base, adapter: Path | None, out: Path, *, kind: str, name: str)
     model, merge = read(base), Merge(adapter) if adapter else None
     if merge:
         merge.check({tensor.mlx for tensor in model.tensors})
-    plans = [_plan(tensor, merge, wanted, everything=everything) for tensor in model.tensors]
-    with _whole(out) as temporary:
-        _write(temporary, model, plans, name, TYPES[wanted])
+    plans = [_plan_of(tensor, merge, wanted, everything=everything) for tensor in model.tensors]
+    with whole(out) as temporary:
+        write(temporary, model, plans, name, TYPES[wanted])
     return {"type": kind, "bytes": out.stat().st_size, "tensors": len(plans), "merged": sum(plan.merged for plan in plans),
             "copied": sum(plan.copied for plan in plans)}
 
 
 @contextmanager
-def _whole(out: Path) -> Iterator[Path]:
+def whole(out: Path) -> Iterator[Path]:
     """A file to write that takes the place of `out` once it is complete. Raises ExportError where it cannot be written."""
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
@@ -154,8 +154,8 @@ def _kind(name: str) -> tuple[Kind, bool]:
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """How one tensor is written."""
+class Plan:
+    """How one tensor is written: in which type, and whether it was merged or copied byte for byte."""
 
     tensor: Tensor
     kind: Kind
@@ -170,11 +170,11 @@ class _Plan:
         return rows * columns // size * length
 
 
-def _plan(tensor: Tensor, merge: Merge | None, wanted: Kind, *, everything: bool) -> _Plan:
+def _plan_of(tensor: Tensor, merge: Merge | None, wanted: Kind, *, everything: bool) -> Plan:
     merged = bool(merge and tensor.mlx and merge.touches(tensor.mlx))
     fixed = len(tensor.shape) == 1 or not tensor.mlx
     if tensor.raw and not merged and (fixed or not everything):
-        return _Plan(tensor, tensor.kind, False, True, tensor.raw)
+        return Plan(tensor, tensor.kind, False, True, tensor.raw)
     kind = Kind.F32 if fixed else wanted
     if tensor.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0]:
         kind = Kind.F16  # as llama.cpp does where rows are no whole blocks
@@ -188,10 +188,11 @@ def _plan(tensor: Tensor, merge: Merge | None, wanted: Kind, *, everything: bool
             raise ExportError(f"'{tensor.name}' has values that are no numbers; nothing is exported")
         return gguf.quants.quantize(np.ascontiguousarray(tensor.stored(values)), kind)
 
-    return _Plan(tensor, kind, merged, False, data)
+    return Plan(tensor, kind, merged, False, data)
 
 
-def _write(path: Path, model: Model, plans: Sequence[_Plan], name: str, file_type: int) -> None:
+def write(path: Path, model: Model, plans: Sequence[Plan], name: str, file_type: int) -> None:
+    """Write a GGUF of the model's key-values, but for its name and the number of its file type, and of these tensors. Raises OSError."""
     writer = gguf.GGUFWriter(path, model.arch)
     for one in model.key_values:
         if one.key == "general.alignment":
@@ -222,7 +223,7 @@ def adapter_gguf(base: Base, adapter: Path, out: Path) -> dict[str, Any]:
     if merge.kind != "lora":
         raise ExportError(f"an adapter of kind '{merge.kind}' has no place in a GGUF adapter; export the merged model")
     merge.check({tensor.mlx for tensor in model.tensors})
-    with _whole(out) as temporary:
+    with whole(out) as temporary:
         writer = gguf.GGUFWriter(temporary, model.arch)
         writer.add_type("adapter")
         writer.add_string("adapter.type", "lora")

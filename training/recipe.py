@@ -135,12 +135,14 @@ class Serve:
 class Recipe:
     """One candidate. The name is that of the file, of runs/<name> and of the model.
 
-    `sha256` pins the base's GGUF: another file is refused. Empty takes any.
+    `sha256` pins the base's GGUF: another file is refused. Empty takes any. `keep_layers` are the numbers of the base's
+    layers that the candidate is made of, ascending, the first is 0; empty, all of them.
     """
 
     name: str
     base: str = "smollm2"
     sha256: str = ""
+    keep_layers: list[int] = field(default_factory=list)
     dataset: Dataset = Dataset()
     train: Train = Train()
     export: Export = Export()
@@ -163,6 +165,8 @@ def load_recipe(path: str | Path, *, name: str = "") -> Recipe:
         raise RecipeError(f"{path}: a recipe's name is that of a folder and of a model: letters, digits, '.', '_' and '-', and not 'base'")
     if name and raw.setdefault("name", name) != name:
         raise RecipeError(f"{path}: 'name' is {raw['name']!r}; {name!r} is needed here")
+    if wrong := [one for one in (raw["keep_layers"] if isinstance(raw.get("keep_layers"), list) else ()) if not isinstance(one, int) or isinstance(one, bool) or one < 0]:
+        raise RecipeError(f"{path}: 'keep_layers' has {wrong[0]!r}; numbers of layers are needed, the first is 0")
     dataset = _section(Dataset, raw.pop("dataset", {}), path, "dataset.")
     _check_dataset(dataset, path)
     given = raw.pop("train", {})

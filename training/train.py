@@ -77,7 +77,7 @@ def candidate(recipe: Recipe, base: Base, rows: Path) -> str:
     for key in ("workers", "minutes", "memory", "keep"):
         values["train"].pop(key)
     # These came later, and count where they are used: what was trained before keeps its name.
-    for section, name, default in ((values["train"], "head", True), (values["train"], "embedding_rate", 1.0),
+    for section, name, default in ((values, "keep_layers", []), (values["train"], "head", True), (values["train"], "embedding_rate", 1.0),
                                    (values["train"]["weights"], "prompt", 0.0)):
         if section[name] == default:
             section.pop(name)
@@ -94,7 +94,7 @@ def train(recipe: Recipe, runs: Path, *, report_to: str = "") -> dict[str, Any]:
     """Train a recipe, or go on with it. Returns the manifest. Raises TrainError, BaseError, DataError, OSError."""
     from training.watch import Watch
 
-    base = prepare(recipe.base, runs)
+    base = prepare(recipe.base, runs, recipe.keep_layers)
     if recipe.sha256 and recipe.sha256 != base.sha256:
         raise TrainError(f"base '{recipe.base}' has sha256 {base.sha256 or 'none (no GGUF)'}, and the recipe asks for {recipe.sha256}: "
                          "another file came; fetch the right one or change 'sha256'")
