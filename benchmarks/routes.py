@@ -57,7 +57,7 @@ def main() -> None:
             folder = given.runs / recipe.name / made["candidate"]
         route = f"{recipe.name} {made['candidate']}"
         # Whatever is trained of it, the base is asked once.
-        base = [point for other in known.values() if (other["base"], other["system"]) == (recipe.base, recipe.dataset.system)
+        base = [point for other in known.values() if (other["base"], other.get("keep_layers", []), other["system"]) == (recipe.base, recipe.keep_layers, recipe.dataset.system)
                 for point in other["points"] if not point["iteration"]]
         for found in measured(recipe, made, folder, given.runs, given.every, known.get(route) or {"points": base[:1]}):
             known[route] = found
@@ -72,7 +72,7 @@ def measured(recipe: Recipe, made: dict[str, Any], folder: Path, runs: Path, eve
     `before` has the points that are known already.
     """
     settings = {key: value for key, value in made["recipe"]["train"].items() if key not in ("keep", "minutes", "memory", "patience")}
-    route = {"base": recipe.base, "system": recipe.dataset.system, "train": settings, "rows": made["recipe"]["dataset"]["rows"],
+    route = {"base": recipe.base, "keep_layers": recipe.keep_layers, "system": recipe.dataset.system, "train": settings, "rows": made["recipe"]["dataset"]["rows"],
              "first_loss": made["first_loss"], "best_loss": made["best"], "memory": round(made["memory"], 2)}
     points = {point["iteration"]: point for point in before["points"]}
     base: tuple[Path | None, dict[str, Any]] = (None, {"iteration": 0, "tokens": 0, "seconds": 0.0})
