@@ -35,7 +35,7 @@ def entries() -> tuple[Entry, ...]:
 
 @pytest.fixture(scope="module")
 def made(chat: Chat, entries: tuple[Entry, ...], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
-    """The default recipe, a tenth of its size."""
+    """The default recipe with fewer rows."""
     runs = tmp_path_factory.mktemp("runs")
     return build(default(1500, 1500), entries, chat, runs), runs / "jessy-v2" / "dataset"
 
@@ -201,6 +201,6 @@ def test_the_sealed_half_is_guarded_too() -> None:
 
 
 def test_the_default_recipe_gives_twelve_thousand_distinct_rows(chat: Chat, entries: tuple[Entry, ...], tmp_path: Path) -> None:
-    manifest = build(default(5000, 7200), entries, chat, tmp_path)
+    manifest = build(load_recipe("jessy-v2"), entries, chat, tmp_path)
     assert manifest["train"]["distinct"] >= 12_000
     assert manifest["train"]["unsupervised"] == manifest["too_long_removed"] == 0

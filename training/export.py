@@ -116,7 +116,7 @@ def export(base: Base, adapter: Path | None, out: Path, *, kind: str, name: str)
     model, merge = read(base), Merge(adapter) if adapter else None
     if merge:
         merge.check({tensor.mlx for tensor in model.tensors})
-    plans = [_plan_of(tensor, merge, wanted, everything=everything) for tensor in model.tensors]
+    plans = [_plan(tensor, merge, wanted, everything=everything) for tensor in model.tensors]
     with whole(out) as temporary:
         write(temporary, model, plans, name, TYPES[wanted])
     return {"type": kind, "bytes": out.stat().st_size, "tensors": len(plans), "merged": sum(plan.merged for plan in plans),
@@ -170,7 +170,7 @@ class Plan:
         return rows * columns // size * length
 
 
-def _plan_of(tensor: Tensor, merge: Merge | None, wanted: Kind, *, everything: bool) -> Plan:
+def _plan(tensor: Tensor, merge: Merge | None, wanted: Kind, *, everything: bool) -> Plan:
     merged = bool(merge and tensor.mlx and merge.touches(tensor.mlx))
     fixed = len(tensor.shape) == 1 or not tensor.mlx
     if tensor.raw and not merged and (fixed or not everything):

@@ -1,7 +1,7 @@
 """A shallower base: some of its layers, in their order, as a GGUF file of its own.
 
-A language that the base hardly knows is not in the layers that are left out, and a step without them costs less (Gromov et
-al. 2024 find that deep models lose little with layers from the upper half; training heals what is lost).
+A step and a reply cost less without the others. Gromov et al. 2024 find that large models lose little with layers of the
+upper half, once some training heals them; what a small one loses, the suites say.
 """
 
 from __future__ import annotations

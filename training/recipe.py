@@ -165,8 +165,6 @@ def load_recipe(path: str | Path, *, name: str = "") -> Recipe:
         raise RecipeError(f"{path}: a recipe's name is that of a folder and of a model: letters, digits, '.', '_' and '-', and not 'base'")
     if name and raw.setdefault("name", name) != name:
         raise RecipeError(f"{path}: 'name' is {raw['name']!r}; {name!r} is needed here")
-    if wrong := [one for one in (raw["keep_layers"] if isinstance(raw.get("keep_layers"), list) else ()) if not isinstance(one, int) or isinstance(one, bool) or one < 0]:
-        raise RecipeError(f"{path}: 'keep_layers' has {wrong[0]!r}; numbers of layers are needed, the first is 0")
     dataset = _section(Dataset, raw.pop("dataset", {}), path, "dataset.")
     _check_dataset(dataset, path)
     given = raw.pop("train", {})
@@ -176,7 +174,10 @@ def load_recipe(path: str | Path, *, name: str = "") -> Recipe:
     export = _section(Export, raw.pop("export", {}), path, "export.")
     serve = _section(Serve, raw.pop("serve", {}), path, "serve.")
     _within(path, "serve", serve, {"temperature": (0, 2), "top_p": (0, 1), "num_ctx": (64, 10**7), "num_predict": (1, 10**6), "keep": (1, 1000)})
-    return Recipe(**_values(Recipe, {"name": path.stem, **raw}, path), dataset=dataset, train=train, export=export, serve=serve)
+    recipe = Recipe(**_values(Recipe, {"name": path.stem, **raw}, path), dataset=dataset, train=train, export=export, serve=serve)
+    if wrong := [one for one in recipe.keep_layers if type(one) is not int or one < 0]:
+        raise RecipeError(f"{path}: 'keep_layers' has {wrong[0]!r}; numbers of layers are needed, the first is 0")
+    return recipe
 
 
 def _section(cls: type[Section], raw: Any, path: Path, prefix: str) -> Section:
