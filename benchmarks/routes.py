@@ -27,7 +27,7 @@ from harness.engines import Reply, split_thinking  # noqa: E402
 from harness.files import read_json, write_text  # noqa: E402
 from harness.intents import conversation  # noqa: E402
 from harness.iterations import steps  # noqa: E402
-from training.base import prepare  # noqa: E402
+from training.base import base_of  # noqa: E402
 from training.entries import load_entries  # noqa: E402
 from training.generate import replies  # noqa: E402
 from training.recipe import Recipe, from_dict, load_recipe  # noqa: E402
@@ -93,7 +93,7 @@ def accuracy(recipe: Recipe, runs: Path, adapter: Path | None) -> dict[str, floa
     """Macro-mean over categories of accepted replies, share with one iteration, share that names the intent; over the open conversation prompts."""
     cases = [case for case in load_cases("conversation", half="open") if case.prompt and not case.seen]
     system = [{"role": "system", "content": recipe.dataset.system}] if recipe.dataset.system else []
-    said = replies(prepare(recipe.base, runs, recipe.keep_layers).directory, adapter, [[*system, {"role": "user", "content": case.prompt or ""}] for case in cases],
+    said = replies(base_of(recipe, runs).directory, adapter, [[*system, {"role": "user", "content": case.prompt or ""}] for case in cases],
                    max_tokens=LONGEST, device=device())
     return scored(cases, said)
 

@@ -88,9 +88,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def ready(recipe: Recipe, runs: Path) -> int:
     """Make the base of a recipe ready to train, and say where it is."""
-    from training.base import prepare
+    from training.base import base_of
 
-    base = prepare(recipe.base, runs, recipe.keep_layers)
+    base = base_of(recipe, runs)
     print(f"{base.name}: {base.directory}" + (f" (sha256 {base.sha256[:16]} of {base.gguf})" if base.gguf else ""))
     return 0
 
@@ -147,11 +147,11 @@ def looped(recipe: Recipe, given: Any) -> int:
 
 def asked(recipe: Recipe, given: Any) -> int:
     """Print the greedy reply to each prompt, thinking and answer. Returns 1 where nothing is trained yet."""
-    from training.base import prepare
+    from training.base import base_of
     from training.generate import GenerateError, plain, replies
     from training.train import candidate, device, rows_of
 
-    base = prepare(recipe.base, given.runs, recipe.keep_layers)
+    base = base_of(recipe, given.runs)
     folder = None if given.base else given.runs / recipe.name / candidate(recipe, base, rows_of(recipe, base, given.runs))
     if folder and not (folder / "adapters.safetensors").is_file():
         print(f"{folder} has no adapters.safetensors; 'python -m training train {recipe.name}' makes it", file=sys.stderr)
@@ -186,11 +186,10 @@ def check(entries: tuple[Entry, ...], data: Path | None) -> int:
 
 def build(recipe: Recipe, entries: tuple[Entry, ...], given: Any) -> int:
     """Make the rows of a recipe and print what they are."""
-    from training.base import base_gguf
+    from training.base import base_of, chat
     from training.dataset import build as build_dataset
-    from training.tokenizer import read_chat
 
-    made = build_dataset(recipe, entries, read_chat(base_gguf(recipe.base)), given.runs, given.data)
+    made = build_dataset(recipe, entries, chat(base_of(recipe, given.runs).directory), given.runs, given.data)
     for part in ("train", "valid"):
         rows = made[part]
         print(f"{part}: {rows['distinct']} distinct rows of {made['entries'][part]} entries, {rows['tokens']} tokens "

@@ -21,7 +21,9 @@ from harness.fetch import NAME, fetch
 from harness.files import read_json, sha256, write_text
 
 if TYPE_CHECKING:
+    from training.recipe import Recipe
     from training.tokenizer import Chat
+    from training.vocabulary import Vocabulary
 
 MODEL_LAYER = "application/vnd.ollama.image.model"
 REGISTRY = "registry.ollama.ai"
@@ -55,13 +57,24 @@ def base_gguf(base: str) -> Path:
     return path
 
 
-def prepare(base: str, runs: Path, keep_layers: Sequence[int] = ()) -> Base:
-    """The base as a directory of mlx-lm, made on the first call under `runs`/base; of these layers where any are named.
+def base_of(recipe: Recipe, runs: Path) -> Base:
+    """What a recipe trains: its base, with the layers and the vocabulary that it asks for. Raises as `prepare`, and DataError."""
+    words = None
+    if recipe.new_tokens or not recipe.unused_tokens:
+        from training.entries import load_entries
+        from training.vocabulary import vocabulary
 
-    Then `gguf` is the pruned file, and `sha256` still that of the base. Raises BaseError, ConvertError, ExportError, OSError.
+        words = vocabulary(recipe, load_entries())
+    return prepare(recipe.base, runs, recipe.keep_layers, words)
+
+
+def prepare(base: str, runs: Path, keep_layers: Sequence[int] = (), words: Vocabulary | None = None) -> Base:
+    """The base as a directory of mlx-lm, made on the first call under `runs`/base; of these layers where any are named, with this vocabulary.
+
+    Then `gguf` is the changed file, and `sha256` still that of the base. Raises BaseError, ConvertError, ExportError, OSError.
     """
-    if keep_layers and (base.startswith("hf:") or Path(base).is_dir()):
-        raise BaseError(f"base '{base}': keep_layers needs a base that is a GGUF file")
+    if (keep_layers or words) and (base.startswith("hf:") or Path(base).is_dir()):
+        raise BaseError(f"base '{base}': {'keep_layers' if keep_layers else 'new_tokens or unused_tokens'} needs a base that is a GGUF file")
     if base.startswith("hf:"):
         return Base(base, _downloaded(base.removeprefix("hf:")), None, "")
     if Path(base).is_dir():
@@ -72,18 +85,21 @@ def prepare(base: str, runs: Path, keep_layers: Sequence[int] = ()) -> Base:
     folder = runs / "base" / digest[:16]
     made = source
     if keep_layers:
-        from training.prune import prune, spelt
+        from training.prune import spelt
 
         folder = folder.with_name(f"{folder.name}-{spelt(keep_layers)}")
-        made = folder / "pruned.gguf"
+    if words:
+        folder = folder.with_name(f"{folder.name}-{words.name}")
+    if keep_layers or words:
+        made = folder / "base.gguf"
     if read_json(folder / "manifest.json").get("version") != VERSION or not made.is_file():
         from training.convert import convert
         from training.tokenizer import read_chat
 
-        if keep_layers:
+        if made != source:
             folder.mkdir(parents=True, exist_ok=True)
-            prune(source, keep_layers, made)
-        found = read_chat(source)
+            _changed(source, keep_layers, words, made)
+        found = read_chat(made)
         config = convert(made, folder)
         write_text(folder / "tokenizer.json", found.tokenizer.to_str())
         write_text(folder / "tokenizer_config.json", json.dumps(
@@ -94,6 +110,23 @@ def prepare(base: str, runs: Path, keep_layers: Sequence[int] = ()) -> Base:
         write_text(folder / "manifest.json", json.dumps(
             {"version": VERSION, "source": source.name, "sha256": digest, "model_type": config["model_type"]}, indent=1))
     return Base(base, folder, made, digest)
+
+
+def _changed(source: Path, keep_layers: Sequence[int], words: Vocabulary | None, out: Path) -> None:
+    from training.prune import prune
+
+    if words is None:
+        prune(source, keep_layers, out)
+        return
+    from training.vocabulary import respell
+
+    pruned = out.with_name("pruned.gguf")
+    try:
+        if keep_layers:
+            prune(source, keep_layers, pruned)
+        respell(pruned if keep_layers else source, words, out)
+    finally:
+        pruned.unlink(missing_ok=True)
 
 
 def ollama_blob(name: str) -> Path:

@@ -196,7 +196,7 @@ def build(recipe: Recipe, entries: Sequence[Entry], chat: Chat, runs: Path, data
         digests[name] = hashlib.sha256(text.encode()).hexdigest()
         write_text(folder / f"{name}.jsonl", text)
     manifest = {
-        "recipe": recipe.name, "base": recipe.base, "dataset": asdict(settings), "text": text_digest(entries, data),
+        "recipe": recipe.name, "base": recipe.base, "vocabulary": [recipe.new_tokens, recipe.unused_tokens], "dataset": asdict(settings), "text": text_digest(entries, data),
         "digest": hashlib.sha256("".join(digests.values()).encode()).hexdigest(), "files": digests,
         "entries": {name: len(part) for name, part in parts.items()},
         "asked": {name: sum(len(entry.prompts) or 1 for entry in part) for name, part in parts.items()},

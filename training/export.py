@@ -23,7 +23,7 @@ from gguf import GGMLQuantizationType as Kind
 from numpy.typing import NDArray
 
 from harness.files import read_json, sha256, write_text
-from training.base import Base, prepare
+from training.base import Base, base_of
 from training.gauges import resident
 from training.merge import WEIGHTS, Merge
 from training.parts import Model, Tensor, read
@@ -52,7 +52,7 @@ def stage(recipe: Recipe, runs: Path, *, kind: str = "", adapter: bool = False, 
     from training.parity import dialogues, prove
     from training.train import PAGE, REASONS, candidate, device, rows_of
 
-    base = prepare(recipe.base, runs, recipe.keep_layers)
+    base = base_of(recipe, runs)
     rows = rows_of(recipe, base, runs)
     trained = runs / recipe.name / candidate(recipe, base, rows)
     if not (trained / "manifest.json").is_file():
@@ -96,7 +96,7 @@ def exported(recipe: Recipe, runs: Path) -> tuple[Base, Path, dict[str, Any]]:
     """The base, the folder and the manifest of a recipe's export. Raises ExportError where there is none, or its file changed since."""
     from training.train import candidate, rows_of
 
-    base = prepare(recipe.base, runs, recipe.keep_layers)
+    base = base_of(recipe, runs)
     folder = runs / recipe.name / candidate(recipe, base, rows_of(recipe, base, runs)) / "export"
     made = read_json(folder / MANIFEST)
     if not made:

@@ -136,13 +136,17 @@ class Recipe:
     """One candidate. The name is that of the file, of runs/<name> and of the model.
 
     `sha256` pins the base's GGUF: another file is refused. Empty takes any. `keep_layers` are the numbers of the base's
-    layers that the candidate is made of, ascending, the first is 0; empty, all of them.
+    layers that the candidate is made of, ascending, the first is 0; empty, all of them. `new_tokens` is how many tokens are
+    learnt from the recipe's own text and follow the base's; without `unused_tokens`, those of the base that this text has no
+    use for are left out.
     """
 
     name: str
     base: str = "smollm2"
     sha256: str = ""
     keep_layers: list[int] = field(default_factory=list)
+    new_tokens: int = 0
+    unused_tokens: bool = True
     dataset: Dataset = Dataset()
     train: Train = Train()
     export: Export = Export()
@@ -177,6 +181,7 @@ def load_recipe(path: str | Path, *, name: str = "") -> Recipe:
     recipe = Recipe(**_values(Recipe, {"name": path.stem, **raw}, path), dataset=dataset, train=train, export=export, serve=serve)
     if wrong := [one for one in recipe.keep_layers if type(one) is not int or one < 0]:
         raise RecipeError(f"{path}: 'keep_layers' has {wrong[0]!r}; numbers of layers are needed, the first is 0")
+    _within(path, "", recipe, {"new_tokens": (0, 10**6)})
     return recipe
 
 
@@ -232,7 +237,7 @@ def _within(path: Path, section: str, values: object, limits: dict[str, tuple[fl
     for name, (low, high) in limits.items():
         # NaN is within no limits.
         if not low <= (value := getattr(values, name)) <= high:
-            raise RecipeError(f"{path}: '{section}.{name}' is {value!r}; allowed is {low} to {high}")
+            raise RecipeError(f"{path}: '{section and f'{section}.'}{name}' is {value!r}; allowed is {low} to {high}")
 
 
 def from_dict(values: dict[str, Any]) -> Recipe:

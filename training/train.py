@@ -22,7 +22,7 @@ from typing import Any
 
 from harness.files import alone, read_json, sha256, write_text
 from training import blas
-from training.base import Base, prepare
+from training.base import Base, base_of
 from training.metrics import METRICS
 from training.recipe import Recipe
 from training.trainer import REQUEST, RESULT, Request
@@ -58,7 +58,7 @@ def rows_of(recipe: Recipe, base: Base, runs: Path) -> Path:
     folder = runs / recipe.name / "dataset"
     found = read_json(folder / MANIFEST)
     entries = load_entries(None)
-    wanted = {"base": recipe.base, "dataset": asdict(recipe.dataset), "text": text_digest(entries)}
+    wanted = {"base": recipe.base, "vocabulary": [recipe.new_tokens, recipe.unused_tokens], "dataset": asdict(recipe.dataset), "text": text_digest(entries)}
     if any(found.get(key) != value for key, value in wanted.items()) or not _whole(folder, found):
         build(recipe, entries, chat(base.directory), runs)
     return folder
@@ -77,7 +77,7 @@ def candidate(recipe: Recipe, base: Base, rows: Path) -> str:
     for key in ("workers", "minutes", "memory", "keep"):
         values["train"].pop(key)
     # These came later, and count where they are used: what was trained before keeps its name.
-    for section, name, default in ((values, "keep_layers", []), (values["train"], "head", True), (values["train"], "embedding_rate", 1.0),
+    for section, name, default in ((values, "keep_layers", []), (values, "new_tokens", 0), (values, "unused_tokens", True), (values["train"], "head", True), (values["train"], "embedding_rate", 1.0),
                                    (values["train"]["weights"], "prompt", 0.0)):
         if section[name] == default:
             section.pop(name)
@@ -94,7 +94,7 @@ def train(recipe: Recipe, runs: Path, *, report_to: str = "") -> dict[str, Any]:
     """Train a recipe, or go on with it. Returns the manifest. Raises TrainError, BaseError, DataError, OSError."""
     from training.watch import Watch
 
-    base = prepare(recipe.base, runs, recipe.keep_layers)
+    base = base_of(recipe, runs)
     if recipe.sha256 and recipe.sha256 != base.sha256:
         raise TrainError(f"base '{recipe.base}' has sha256 {base.sha256 or 'none (no GGUF)'}, and the recipe asks for {recipe.sha256}: "
                          "another file came; fetch the right one or change 'sha256'")
