@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,10 +100,20 @@ def close(left: Sequence[str], right: Sequence[str], cutoff: int) -> Iterator[tu
 
 
 def alike(texts: Sequence[str], cutoff: int) -> Iterator[tuple[int, int, int]]:
-    """Pairs (index, larger index, ratio) within one list, as `close` finds them; each is compared once."""
-    for start in range(0, len(texts), SLICE):
-        part = texts[start:start + SLICE]
-        yield from (found for found in _close(texts[:start + len(part)], part, start, cutoff) if found[0] < found[1])
+    """Pairs (index, larger index, ratio) within one list, as `close` finds them; each is compared once.
+
+    A ratio of c needs lengths within c / (200 - c) of each other, so shorter texts are not even compared.
+    """
+    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+    lengths, ordered = [len(texts[number]) for number in order], [texts[number] for number in order]
+    found = []
+    for start in range(0, len(ordered), SLICE):
+        part = ordered[start:start + SLICE]
+        first = bisect_left(lengths, int(lengths[start] * cutoff / (200 - cutoff)))
+        for one, other, score in _close(ordered[first:start + len(part)], part, start, cutoff):
+            if first + one < other:
+                found.append((*sorted((order[first + one], order[other])), score))
+    yield from sorted(found)
 
 
 def _close(left: Sequence[str], right: Sequence[str], start: int, cutoff: int) -> Iterator[tuple[int, int, int]]:

@@ -201,6 +201,8 @@ def test_the_sealed_half_is_guarded_too() -> None:
 
 
 def test_the_default_recipe_gives_twelve_thousand_distinct_rows(chat: Chat, entries: tuple[Entry, ...], tmp_path: Path) -> None:
-    manifest = build(load_recipe("jessy-v2"), entries, chat, tmp_path)
+    recipe = load_recipe("jessy-v2")
+    # Its rows that end behind the intent are more of the same, and would take minutes.
+    manifest = build(replace(recipe, dataset=replace(recipe.dataset, intent_rows=0)), entries, chat, tmp_path)
     assert manifest["train"]["distinct"] >= 12_000
     assert manifest["train"]["unsupervised"] == manifest["too_long_removed"] == 0

@@ -32,24 +32,38 @@ from training.served import PROBES, Served, ServeError, served, take_apart
 from training.tokenizer import Chat, read_chat
 
 # A few rows by heart, from the real base and through every stage: what it says of them is decided, not a tie that rounding breaks.
-RECIPE = """
-base = "smollm2"
+ROWS = """
 [dataset]
 rows = 22
 max_tokens = 110
 system = "Sen Jessy'sin."
 [dataset.weights]
 conversation = 1
-[train]
-modules = ["all"]
-learning_rate = 3e-3
-step_tokens = 512
-micro_tokens = 256
-epochs = 6
-evaluate_every = 100
-valid_rows = 2
 [serve]
 num_predict = 32
+[train]
+step_tokens = 512
+micro_tokens = 256
+evaluate_every = 100
+valid_rows = 2
+"""
+# With few layers and tokens of its own it says what it says quickly, and ends: all suites have to be asked in CI.
+RECIPE = f"""
+base = "smollm2"
+keep_layers = [0, 1, 2, 29]
+new_tokens = 300
+unused_tokens = false
+{ROWS}
+method = "full"
+learning_rate = 1e-3
+epochs = 40
+"""
+ADAPTER = f"""
+base = "smollm2"
+{ROWS}
+modules = ["all"]
+learning_rate = 3e-3
+epochs = 6
 """
 TOKENS = 16
 
@@ -60,9 +74,12 @@ pytestmark = pytest.mark.alone
 @pytest.fixture(scope="module")
 def candidate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
     """(recipe, runs) of the real base, trained a few steps and exported by the commands that a person runs."""
-    folder = tmp_path_factory.mktemp("candidate")
-    (folder / "jessy-ci.toml").write_text(RECIPE, encoding="utf-8")
-    for command in ("train", "export"):
+    return run_stages(RECIPE, tmp_path_factory.mktemp("candidate"), "train", "export")
+
+
+def run_stages(text: str, folder: Path, *commands: str) -> tuple[Recipe, Path]:
+    (folder / "jessy-ci.toml").write_text(text, encoding="utf-8")
+    for command in commands:
         done = subprocess.run([sys.executable, "-m", "training", command, str(folder / "jessy-ci.toml"), "--runs", str(folder / "runs")], cwd=ROOT,
                               capture_output=True, text=True, encoding="utf-8", timeout=500, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -142,11 +159,11 @@ async def _embedded(models: Path, asked: list[str]) -> list[str]:
     return [one.text if not one.thinking else f"<think>\n{one.thinking}" + (f"\n</think>\n{one.text}" if one.text else "") for one in said]
 
 
-def test_a_suite_measures_it(registered: tuple[list[str], list[str], Path], evals: Evals, server: str) -> None:
-    done = evals("evals/test_turkish.py", "--model", "jessy-ci", "--engine", "ollama", "--host", server, "--max-cases", "3", timeout=400)
+def test_the_suites_measure_it(registered: tuple[list[str], list[str], Path], evals: Evals, server: str) -> None:
+    done = evals("evals", "--model", "jessy-ci", "--engine", "ollama", "--host", server, "--max-cases", "5", timeout=400)
     assert done.code in (0, 1), done.output
     report = done.report("jessy-ci")
-    assert report, done.output
+    assert report and all(row["score"] is not None for row in report["criteria"]), done.output
 
 
 def test_of_many_candidates_the_newest_stay(registered: tuple[list[str], list[str], Path], candidate: tuple[Recipe, Path], server: str,
@@ -176,11 +193,11 @@ def test_what_only_a_server_makes_of_it_is_registered_too(kind: str, registered:
                                                           server: str, client: ollama.Client, tmp_path: Path) -> None:
     """The server's own quantisation, and a LoRA adapter beside its base."""
     whole = client.show("jessy-ci").modelinfo or {}
-    recipe, runs = apart(candidate, tmp_path, kind)
+    recipe, runs = apart(candidate if kind != "adapter" else run_stages(ADAPTER, tmp_path, "train"), tmp_path / "apart", kind)
     assert register(recipe, runs, engine="ollama", host=server, told=lambda _: None)
     shown = client.show("jessy-ci")
     assert shown.details and shown.details.quantization_level == ("Q4_K_M" if kind == "Q4_K_M" else "Q4_1"), shown.details
-    assert (shown.modelinfo or {}).get("tokenizer.ggml.tokens") == whole.get("tokenizer.ggml.tokens")
+    assert kind == "adapter" or (shown.modelinfo or {}).get("tokenizer.ggml.tokens") == whole.get("tokenizer.ggml.tokens")
     said = client.chat("jessy-ci", messages=[{"role": "user", "content": "naber"}], options={"temperature": 0, "num_predict": 8}, think=False)
     assert said.eval_count and said.message.content
 
