@@ -112,7 +112,7 @@ def alike(texts: Sequence[str], cutoff: int) -> Iterator[tuple[int, int, int]]:
         first = bisect_left(lengths, int(lengths[start] * cutoff / (200 - cutoff)))
         for one, other, score in _close(ordered[first:start + len(part)], part, start, cutoff):
             if first + one < other:
-                found.append((*sorted((order[first + one], order[other])), score))
+                found.append((min(order[first + one], order[other]), max(order[first + one], order[other]), score))
     yield from sorted(found)
 
 
