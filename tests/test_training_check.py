@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from rapidfuzz import fuzz
+
+from harness import contamination
 from harness.cases import load_cases
 from harness.jsonl import DataError
 from training.__main__ import main
@@ -132,3 +135,14 @@ def test_a_wrong_encoding_is_named(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_no_training_text_at_all_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dataset", "--check", "--data", str(tmp_path)]) == 4
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_near_duplicates_are_found_whatever_their_lengths_and_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts are laid by length and compared in slices of a few: against every pair, one by one."""
+    monkeypatch.setattr(contamination, "SLICE", 3)
+    words = "bugun cok yoruldum eve gidip hemen uyumak istiyorum ama is bitmiyor".split()
+    texts = [" ".join(words[first:last]) for first in range(4) for last in range(first + 1, len(words) + 1)]
+    # The longest that may stand apart: nine of ten characters, and lengths of 9 to 11.
+    texts += ["abcdefghi", "abcdefghixy", "abcdefghixyz", "bugun cok yoruldum", "cok yoruldum bugun"]
+    expected = [(one, other) for one in range(len(texts)) for other in range(one + 1, len(texts)) if fuzz.ratio(texts[one], texts[other]) >= 90]
+    assert len(expected) > 10 and [found[:2] for found in contamination.alike(texts, 90)] == expected

@@ -59,21 +59,21 @@ def base_gguf(base: str) -> Path:
 
 def base_of(recipe: Recipe, runs: Path) -> Base:
     """What a recipe trains: its base, with the layers and the vocabulary that it asks for. Raises as `prepare`, and DataError."""
-    words = None
+    spelling = None
     if recipe.new_tokens or not recipe.unused_tokens:
         from training.entries import load_entries
         from training.vocabulary import vocabulary
 
-        words = vocabulary(recipe, load_entries())
-    return prepare(recipe.base, runs, recipe.keep_layers, words)
+        spelling = vocabulary(recipe, load_entries())
+    return prepare(recipe.base, runs, recipe.keep_layers, spelling)
 
 
-def prepare(base: str, runs: Path, keep_layers: Sequence[int] = (), words: Vocabulary | None = None) -> Base:
+def prepare(base: str, runs: Path, keep_layers: Sequence[int] = (), spelling: Vocabulary | None = None) -> Base:
     """The base as a directory of mlx-lm, made on the first call under `runs`/base; of these layers where any are named, with this vocabulary.
 
     Then `gguf` is the changed file, and `sha256` still that of the base. Raises BaseError, ConvertError, ExportError, OSError.
     """
-    if (keep_layers or words) and (base.startswith("hf:") or Path(base).is_dir()):
+    if (keep_layers or spelling) and (base.startswith("hf:") or Path(base).is_dir()):
         raise BaseError(f"base '{base}': {'keep_layers' if keep_layers else 'new_tokens or unused_tokens'} needs a base that is a GGUF file")
     if base.startswith("hf:"):
         return Base(base, _downloaded(base.removeprefix("hf:")), None, "")
@@ -88,9 +88,9 @@ def prepare(base: str, runs: Path, keep_layers: Sequence[int] = (), words: Vocab
         from training.prune import spelt
 
         folder = folder.with_name(f"{folder.name}-{spelt(keep_layers)}")
-    if words:
-        folder = folder.with_name(f"{folder.name}-{words.name}")
-    if keep_layers or words:
+    if spelling:
+        folder = folder.with_name(f"{folder.name}-{spelling.name}")
+    if keep_layers or spelling:
         made = folder / "base.gguf"
     if read_json(folder / "manifest.json").get("version") != VERSION or not made.is_file():
         from training.convert import convert
@@ -98,7 +98,7 @@ def prepare(base: str, runs: Path, keep_layers: Sequence[int] = (), words: Vocab
 
         if made != source:
             folder.mkdir(parents=True, exist_ok=True)
-            _changed(source, keep_layers, words, made)
+            _changed(source, keep_layers, spelling, made)
         found = read_chat(made)
         config = convert(made, folder)
         write_text(folder / "tokenizer.json", found.tokenizer.to_str())
@@ -112,10 +112,10 @@ def prepare(base: str, runs: Path, keep_layers: Sequence[int] = (), words: Vocab
     return Base(base, folder, made, digest)
 
 
-def _changed(source: Path, keep_layers: Sequence[int], words: Vocabulary | None, out: Path) -> None:
+def _changed(source: Path, keep_layers: Sequence[int], spelling: Vocabulary | None, out: Path) -> None:
     from training.prune import prune
 
-    if words is None:
+    if spelling is None:
         prune(source, keep_layers, out)
         return
     from training.vocabulary import respell
@@ -124,7 +124,7 @@ def _changed(source: Path, keep_layers: Sequence[int], words: Vocabulary | None,
     try:
         if keep_layers:
             prune(source, keep_layers, pruned)
-        respell(pruned if keep_layers else source, words, out)
+        respell(pruned if keep_layers else source, spelling, out)
     finally:
         pruned.unlink(missing_ok=True)
 

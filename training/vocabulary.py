@@ -39,12 +39,14 @@ MOST_REPEATS = 8
 # While merges are learnt, a token of the base is one character, beyond those that any text has.
 PLANE = 0x10000
 MATRICES = ("token_embd.weight", "output.weight")
-Counts = Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What is to change: so many tokens are new, learnt from `text` (pieces, each with how often it counts); those of the base stay if `unused`, else where the text needs them."""
+    """What is to change of a base's: so many tokens are new, learnt from `text`, which is pieces, each with how often it counts.
+
+    The base's own stay if `unused`, otherwise those that the text needs.
+    """
 
     new: int
     unused: bool
@@ -144,9 +146,13 @@ def _learnt(spelt: Sequence[tuple[tuple[int, ...], int]], tokens: Sequence[str],
 
 
 def _needed(tokens: Sequence[str], types: Sequence[int], merges: Sequence[str], used: set[int]) -> tuple[list[int], list[str]]:
-    """(numbers of the tokens, merges) that spell what is used as before: with what each is put together from, every byte, and whatever is no plain text."""
+    """(numbers of the tokens, merges) that spell what is used as before.
+
+    With what each is put together from, every byte, and whatever is no plain text.
+    """
     wanted = {tokens[number] for number in used}
     kept = list[str]()
+    # The parts of a token are older than it is, so one pass from the end finds all.
     for merge in reversed(merges):
         left, _, right = merge.partition(" ")
         if left + right in wanted:
@@ -165,7 +171,7 @@ def _copy(tensor: Tensor) -> Plan:
 
 
 def _rows(tensor: Tensor, kept: Sequence[int], pieces: Sequence[Sequence[int]]) -> Plan:
-    """The rows that stay, then one for each new token, in F16: no quantised type holds them as exactly, and F16 is what any server quantises."""
+    """The rows that stay, then the mean of its pieces for each new token, in F16: gguf cannot write every type that it reads."""
     shape = (len(kept) + len(pieces), *tensor.shape[1:])
 
     def data() -> NDArray[Any]:
