@@ -63,7 +63,7 @@ base = "smollm2"
 {ROWS}
 modules = ["all"]
 learning_rate = 3e-3
-epochs = 6
+epochs = 2
 """
 TOKENS = 16
 
@@ -187,17 +187,25 @@ def apart(candidate: tuple[Recipe, Path], folder: Path, kind: str) -> tuple[Reci
     return recipe, folder / "runs"
 
 
-@pytest.mark.skipif("JESSY_REGISTER" not in os.environ, reason="two more exports, two minutes; JESSY_REGISTER=1 runs them")
-@pytest.mark.parametrize("kind", ["Q4_K_M", "adapter"])
-def test_what_only_a_server_makes_of_it_is_registered_too(kind: str, registered: tuple[list[str], list[str], Path], candidate: tuple[Recipe, Path],
-                                                          server: str, client: ollama.Client, tmp_path: Path) -> None:
-    """The server's own quantisation, and a LoRA adapter beside its base."""
-    whole = client.show("jessy-ci").modelinfo or {}
-    recipe, runs = apart(candidate if kind != "adapter" else run_stages(ADAPTER, tmp_path, "train"), tmp_path / "apart", kind)
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
+    """(recipe, runs) of a LoRA on all layers of the base as it is, not exported yet."""
+    return run_stages(ADAPTER, tmp_path_factory.mktemp("adapted"), "train")
+
+
+LONG = pytest.mark.skipif("JESSY_REGISTER" not in os.environ, reason="two more exports, a minute; JESSY_REGISTER=1 runs them")
+
+
+@pytest.mark.parametrize(("source", "kind", "level", "layers"), [
+    ("adapted", "F16", "F16", 30), pytest.param("candidate", "Q4_K_M", "Q4_K_M", 4, marks=LONG), pytest.param("adapted", "adapter", "Q4_1", 30, marks=LONG)])
+def test_other_ways_to_be_a_candidate_are_registered_too(source: str, kind: str, level: str, layers: int, request: pytest.FixtureRequest,
+                                                         registered: tuple[list[str], list[str], Path], server: str, client: ollama.Client, tmp_path: Path) -> None:
+    """A LoRA merged into the whole base as it is, the server's own quantisation, and a LoRA beside its base."""
+    recipe, runs = apart(request.getfixturevalue(source), tmp_path, kind)
     assert register(recipe, runs, engine="ollama", host=server, told=lambda _: None)
     shown = client.show("jessy-ci")
-    assert shown.details and shown.details.quantization_level == ("Q4_K_M" if kind == "Q4_K_M" else "Q4_1"), shown.details
-    assert kind == "adapter" or (shown.modelinfo or {}).get("tokenizer.ggml.tokens") == whole.get("tokenizer.ggml.tokens")
+    assert shown.details and shown.details.quantization_level == level, shown.details
+    assert shown.modelinfo and shown.modelinfo["llama.block_count"] == layers
     said = client.chat("jessy-ci", messages=[{"role": "user", "content": "naber"}], options={"temperature": 0, "num_predict": 8}, think=False)
     assert said.eval_count and said.message.content
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from rapidfuzz import fuzz
 
 from harness import contamination
@@ -140,7 +139,7 @@ def test_no_training_text_at_all_is_one_line(tmp_path: Path, capsys: pytest.Capt
 def test_near_duplicates_are_found_whatever_their_lengths_and_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts are laid by length and compared in slices of a few: against every pair, one by one."""
     monkeypatch.setattr(contamination, "SLICE", 3)
-    words = "bugun cok yoruldum eve gidip hemen uyumak istiyorum ama is bitmiyor".split()
+    words = ["bugun", "cok", "yoruldum", "eve", "gidip", "hemen", "uyumak", "istiyorum", "ama", "is", "bitmiyor"]
     texts = [" ".join(words[first:last]) for first in range(4) for last in range(first + 1, len(words) + 1)]
     # The longest that may stand apart: nine of ten characters, and lengths of 9 to 11.
     texts += ["abcdefghi", "abcdefghixy", "abcdefghixyz", "bugun cok yoruldum", "cok yoruldum bugun"]
