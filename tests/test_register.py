@@ -193,11 +193,9 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
     return run_stages(ADAPTER, tmp_path_factory.mktemp("adapted"), "train")
 
 
-LONG = pytest.mark.skipif("JESSY_REGISTER" not in os.environ, reason="two more exports, a minute; JESSY_REGISTER=1 runs them")
-
-
-@pytest.mark.parametrize(("source", "kind", "level", "layers"), [
-    ("adapted", "F16", "F16", 30), pytest.param("candidate", "Q4_K_M", "Q4_K_M", 4, marks=LONG), pytest.param("adapted", "adapter", "Q4_1", 30, marks=LONG)])
+@pytest.mark.skipif("JESSY_REGISTER" not in os.environ, reason="another training and three more exports, two to three minutes; JESSY_REGISTER=1 runs them")
+@pytest.mark.parametrize(("source", "kind", "level", "layers"),
+                         [("adapted", "F16", "F16", 30), ("candidate", "Q4_K_M", "Q4_K_M", 4), ("adapted", "adapter", "Q4_1", 30)])
 def test_other_ways_to_be_a_candidate_are_registered_too(source: str, kind: str, level: str, layers: int, request: pytest.FixtureRequest,
                                                          registered: tuple[list[str], list[str], Path], server: str, client: ollama.Client, tmp_path: Path) -> None:
     """A LoRA merged into the whole base as it is, the server's own quantisation, and a LoRA beside its base."""
