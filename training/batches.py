@@ -7,8 +7,9 @@ batch that it would have seen.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from training.tokenizer import Chat
 
 OPENING = 8
 END = "</think>\n"
+NOTHING = np.zeros(0, np.int32)
 
 
 class RowError(ValueError):
@@ -28,10 +30,15 @@ class RowError(ValueError):
 
 @dataclass(frozen=True)
 class Tokens:
-    """One row: token ids, and the weight of predicting each; 0 for what is context."""
+    """One row: token ids, and the weight of predicting each; 0 for what is context.
+
+    `asked` are the ids of what the user said last, `intent` those of the intent's words, where they were read.
+    """
 
     ids: NDArray[np.int32]
     weights: NDArray[np.float32]
+    asked: NDArray[np.int32] = field(default_factory=NOTHING.copy)
+    intent: NDArray[np.int32] = field(default_factory=NOTHING.copy)
 
 
 @dataclass(frozen=True)
@@ -49,14 +56,14 @@ class Micro:
     tokens: int
 
 
-def read_rows(path: Path, chat: Chat, weights: Weights, longest: int) -> list[Tokens]:
-    """Every row of a file of the data set. Raises RowError, OSError."""
+def read_rows(path: Path, chat: Chat, weights: Weights, longest: int, *, intents: bool = False) -> list[Tokens]:
+    """Every row of a file of the data set, with what is asked and its intent if `intents`. Raises RowError, OSError."""
     found = []
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             where = f"{path}:{number}"
             messages, to_intent = _read(line, where)
-            row = _tokens(messages, to_intent, chat, weights, where)
+            row = _tokens(messages, to_intent, chat, weights, where, intents)
             if len(row.ids) > longest:
                 raise RowError(f"{where}: {len(row.ids)} tokens; 'dataset.max_tokens' allows {longest}: shorten the row or raise it")
             found.append(row)
@@ -75,6 +82,14 @@ def intent_end(reply: str) -> int:
     start = reply.find("\n") + 1
     line = reply[start:reply.find("\n", start)]
     return start + (line.find(";") + 1 or len(line))
+
+
+def intent_words(reply: str) -> range:
+    """Where the words of the intent stand in a reply, in characters: " Veda ediyor, kolay" of "1. Veda ediyor, kolay;"; empty without thinking."""
+    stop = intent_end(reply)
+    start = reply.find("\n") + 1
+    number = re.match(r"\d+\.", reply[start:stop])
+    return range(start + (number.end() if number else 0), stop - reply[:stop].endswith(";"))
 
 
 def _read(line: str, where: str) -> tuple[list[dict[str, str]], bool]:
@@ -98,7 +113,7 @@ def _constant(name: str) -> float:
     raise ValueError(f"{name} is no value that a row can have")
 
 
-def _tokens(messages: Sequence[dict[str, str]], to_intent: bool, chat: Chat, weights: Weights, where: str) -> Tokens:
+def _tokens(messages: Sequence[dict[str, str]], to_intent: bool, chat: Chat, weights: Weights, where: str, intents: bool) -> Tokens:
     ids, before, reply, starts = chat.parsed(messages)
     if before >= len(ids):
         raise RowError(f"{where}: nothing is supervised: the chat template writes no reply")
@@ -109,9 +124,15 @@ def _tokens(messages: Sequence[dict[str, str]], to_intent: bool, chat: Chat, wei
         ids = ids[:before + len(starts)]
     values = np.zeros(len(ids), dtype=np.float32)
     values[before:] = _roles(reply, starts, weights)
-    if weights.prompt and len(messages) > 1:
-        values[(place := chat.said(messages)).start:place.stop] = weights.prompt
-    return Tokens(np.array(ids, dtype=np.int32), values)
+    place = chat.said(messages) if len(messages) > 1 and (weights.prompt or intents) else range(0)
+    if weights.prompt:
+        values[place.start:place.stop] = weights.prompt
+    row = Tokens(np.array(ids, dtype=np.int32), values)
+    if not intents:
+        return row
+    words = intent_words(reply)
+    named = [number for number, start in enumerate(starts, start=before) if start in words]
+    return replace(row, asked=row.ids[place.start:place.stop], intent=row.ids[named])
 
 
 def _roles(text: str, starts: Sequence[int], weights: Weights) -> list[float]:

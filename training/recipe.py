@@ -65,7 +65,8 @@ class Train:
     `alpha` its size and scale (alpha / rank), `dropout` its input's. `layers` is how many of the upper layers are
     trained, 0 all; `embeddings` whether full fine-tuning trains them too, and `head` whether by the gradient of the output
     as well, where it shares their weights. `embedding_rate` is the learning rate of token vectors in those of the others:
-    a token learns only where it stands. A step sees about `step_tokens` tokens in
+    a token learns only where it stands. Before the first step, full fine-tuning fits token vectors by themselves for
+    `bag_epochs` (training/bag.py), and `averaging_layers`, counted in the candidate, lose what they attended to: they average. A step sees about `step_tokens` tokens in
     micro-batches of about `micro_tokens`, padding counted; `epochs` is how often it sees every row. The learning
     rate rises over the share `warmup` of the steps, then falls as a cosine to `final` of itself. `clip` is the
     largest norm of a gradient, 0 none. Every `evaluate_every` steps the loss of `valid_rows` held-back rows is
@@ -84,6 +85,8 @@ class Train:
     embeddings: bool = True
     head: bool = True
     embedding_rate: float = 1.0
+    bag_epochs: float = 0.0
+    averaging_layers: list[int] = field(default_factory=list)
     learning_rate: float = 1e-3
     warmup: float = 0.05
     final: float = 0.1
@@ -221,11 +224,17 @@ def _check_train(train: Train, path: Path) -> None:
         raise RecipeError(f"{path}: 'train.products' is {train.products!r}; allowed are {', '.join(PRODUCTS)}")
     if not train.modules or not all(isinstance(name, str) and name for name in train.modules):
         raise RecipeError(f"{path}: 'train.modules' is {train.modules!r}; names of linear layers are needed, or [\"all\"]")
+    for key, value in (("bag_epochs", train.bag_epochs), ("averaging_layers", train.averaging_layers)):
+        if value and (train.method != "full" or train.layers or (key == "bag_epochs" and not train.embeddings)):
+            raise RecipeError(f"{path}: 'train.{key}' is {value!r}, and the recipe does not train what it changes; "
+                              "'method = \"full\"', 'layers = 0' and 'embeddings = true' are needed, or leave it out")
+    if wrong := [one for one in train.averaging_layers if type(one) is not int or one < 0]:
+        raise RecipeError(f"{path}: 'train.averaging_layers' has {wrong[0]!r}; numbers of layers are needed, the first is 0")
     if train.step_tokens < train.micro_tokens:
         raise RecipeError(f"{path}: 'train.step_tokens' is {train.step_tokens}; at least one micro-batch, {train.micro_tokens}, is needed")
     _within(path, "train", train, {
         "rank": (1, 1024), "alpha": (0, 10_000), "dropout": (0, 0.9), "layers": (0, 10_000), "learning_rate": (0, 1), "warmup": (0, 1),
-        "embedding_rate": (0.01, 1000), "final": (0, 1), "weight_decay": (0, 1), "beta1": (0, 0.9999), "beta2": (0, 0.99999), "clip": (0, 10**6), "epochs": (0.0001, 10_000),
+        "embedding_rate": (0.01, 1000), "bag_epochs": (0, 1000), "final": (0, 1), "weight_decay": (0, 1), "beta1": (0, 0.9999), "beta2": (0, 0.99999), "clip": (0, 10**6), "epochs": (0.0001, 10_000),
         "step_tokens": (1, 10**7), "micro_tokens": (1, 10**7), "evaluate_every": (1, 10**6), "valid_rows": (1, 10**6), "patience": (0, 10**7),
         "checkpoint_every": (1, 10**6), "keep": (1, 1000), "minutes": (0.01, 10**5), "memory": (0.1, 10**4), "workers": (0, 256), "seed": (0, 2**31)})
     _within(path, "train.weights", train.weights, dict.fromkeys(("prompt", "intent", "thinking", "opening", "answer"), (0, 100)))

@@ -156,6 +156,10 @@ class Stepper:
         parts = self.team.exchange((loss, count))
         return sum(part[0] for part in parts) / max(1.0, sum(part[1] for part in parts))
 
+    def begin_with(self, weights: Arrays) -> None:
+        """Train on from these, of some of the names, in place of the base's own; before the first step."""
+        self.weights |= {name: self._master(weight) for name, weight in weights.items()}
+
     def restore(self, weights: Arrays, optimizer: Arrays) -> None:
         """Go on from a checkpoint's weights and optimiser."""
         self.weights = {name: self._master(weights[name]) for name in self.names}

@@ -99,8 +99,8 @@ class Trainer:
         self.config, self.stepper = self._model(Path(request.base))
         talk = chat(Path(request.base))
         # What is measured is the replies, whatever else is learnt: losses of recipes can be compared.
-        rows, held = (read_rows(Path(request.rows) / f"{half}.jsonl", talk, weights, self.recipe.dataset.max_tokens)
-                      for half, weights in (("train", train.weights), ("valid", replace(train.weights, prompt=0.0))))
+        rows, held = (read_rows(Path(request.rows) / f"{half}.jsonl", talk, weights, self.recipe.dataset.max_tokens, intents=intents)
+                      for half, weights, intents in (("train", train.weights, train.bag_epochs > 0), ("valid", replace(train.weights, prompt=0.0), False)))
         self.batches = Batches(rows, step_tokens=train.step_tokens, micro_tokens=train.micro_tokens, seed=train.seed)
         # The first ones, as they come: the data set's order was drawn with its seed.
         self.valid = list(every(held[:train.valid_rows], train.micro_tokens))
@@ -141,10 +141,34 @@ class Trainer:
         """Train until a reason to stop, and leave the best weights as the adapter."""
         if not self._resumed():
             self._evaluate()
+            self._prepare()
         reason = ""
         while not reason:
             reason = self._advance()
         return self._finish(reason)
+
+    def _prepare(self) -> None:
+        """What the recipe does to the base before the first step. Raises ValueError, ArithmeticError."""
+        import mlx.core as mx
+        import numpy as np
+
+        from training.adamw import EMBEDDING
+        from training.bag import fit
+
+        train, weights = self.train, self.stepper.weights
+        changed = {}
+        for layer in train.averaging_layers:
+            queries = [name for name in weights if f".layers.{layer}.self_attn.q_proj." in name]
+            if not queries:
+                raise ValueError(f"'train.averaging_layers' has {layer}; the candidate has no layer of that number with a q_proj of its own")
+            changed |= {name: mx.zeros_like(weights[name]) for name in queries}
+        if train.bag_epochs:
+            self._log({"lines": [f"token vectors: a bag of words, {train.bag_epochs:g} epochs"]})
+            name = next(one for one in weights if EMBEDDING in one)
+            # One worker's, for all: two would have to round alike.
+            fitted = fit(np.array(weights[name]), self.batches.rows, train.bag_epochs, train.seed) if self.team.rank == 0 else None
+            changed[name] = mx.array(self.team.exchange(fitted)[0])
+        self.stepper.begin_with(changed)
 
     def _resumed(self) -> bool:
         """Go on from the newest checkpoint that can be read; False where there is none."""
