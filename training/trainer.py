@@ -156,7 +156,7 @@ class Trainer:
         from training.bag import fit
 
         train, weights = self.train, self.stepper.weights
-        changed = {}
+        changed: dict[str, mx.array] = {}
         for layer in train.averaging_layers:
             queries = [name for name in weights if f".layers.{layer}.self_attn.q_proj." in name]
             if not queries:
@@ -167,7 +167,9 @@ class Trainer:
             name = next(one for one in weights if EMBEDDING in one)
             # One worker's, for all: two would have to round alike.
             fitted = fit(np.array(weights[name]), self.batches.rows, train.bag_epochs, train.seed) if self.team.rank == 0 else None
-            changed[name] = mx.array(self.team.exchange(fitted)[0])
+            first = self.team.exchange(fitted)[0]
+            assert first is not None  # the first worker's
+            changed[name] = mx.array(first)
         self.stepper.begin_with(changed)
 
     def _resumed(self) -> bool:
