@@ -121,6 +121,18 @@ def test_of_a_row_to_the_intent_nothing_is_seen_behind_it(tiny: Chat, tmp_path: 
     assert tiny.tokenizer.decode(found.ids[found.weights > 0].tolist(), skip_special_tokens=False) == "<think>\n1. Soruyor, orta, anlat."
 
 
+def test_what_is_asked_and_the_words_of_its_intent_are_told_apart(tiny: Chat, tmp_path: Path) -> None:
+    reply = "<think>\n1. Soruyor, orta; anlat.\n2. Bitir.\n</think>\nBaşta zor; sonra kolay."
+    lines = [row("rust zor mu", reply), json.dumps({**json.loads(row("rust zor mu", reply)), "to_intent": True}),
+             row("rust zor mu", reply.replace("orta; anlat.", "orta.")), row("rust zor mu", "Başta zor; sonra kolay.")]
+    found = read_rows(written(tmp_path / "train.jsonl", lines), tiny, Weights(), 400, intents=True)
+    assert {tiny.tokenizer.decode(one.asked.tolist()) for one in found} == {"rust zor mu"}
+    assert [tiny.tokenizer.decode(one.intent.tolist()) for one in found] == [" Soruyor, orta", " Soruyor, orta", " Soruyor, orta.", ""]
+    # What is learnt of a row is the same, asked for or not.
+    for one, other in zip(found, read_rows(tmp_path / "train.jsonl", tiny, Weights(), 400), strict=True):
+        assert np.array_equal(one.ids, other.ids) and np.array_equal(one.weights, other.weights) and not len(other.asked)
+
+
 def test_measuring_sees_every_row_once() -> None:
     micros = list(every(rows(), 900))
     assert sum(micro.tokens for micro in micros) == sum(len(one.ids) for one in rows())

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.conftest import ROOT
@@ -157,6 +158,24 @@ def test_going_on_with_another_blas_is_said(trained: tuple[Path, Path, str], tmp
     assert manifest(left(mine, mine_runs))["blas"] == found["blas"]
 
 
+def test_what_a_training_begins_with_is_done_once(trained: tuple[Path, Path, str], gguf: Path, tmp_path: Path) -> None:
+    """Averaging layers and fitted vectors stand in the first checkpoint of a training that moves nothing itself; killed, it does not begin again."""
+    from safetensors.numpy import load_file
+
+    path, runs = again(trained, tmp_path)
+    recipe(tmp_path, gguf, method="full", learning_rate=1e-12, averaging_layers=[1], bag_epochs=2)
+    kill_when(path, runs, 7)
+    folder = left(path, runs)
+    first, plain = load_file(folder / "checkpoint-000005" / "adapters.safetensors"), load_file(next((runs / "base").iterdir()) / "model.safetensors")
+    moved = {name for name, value in first.items() if np.abs(value - plain[name].astype(np.float32)).max() > 1e-6}
+    assert moved == {"model.embed_tokens.weight", "model.layers.1.self_attn.q_proj.weight"}
+    assert np.abs(first["model.layers.1.self_attn.q_proj.weight"]).max() < 1e-6
+    done = train(path, runs)
+    assert done.returncode == 0 and "resumed after step 5" in done.stdout, done.stderr
+    last = load_file(max(folder.glob("checkpoint-*")) / "adapters.safetensors")
+    assert all(np.abs(value - first[name]).max() < 1e-6 for name, value in last.items())
+
+
 def kill_when(path: Path, runs: Path, after: int) -> None:
     """Start the trainer as the stage does, and kill every process of it once step `after` is done."""
     folder = prepared(path, runs)
@@ -292,6 +311,7 @@ def test_two_trainings_of_one_candidate_do_not_write_into_each_other(trained: tu
     ('sha256 = "00ff"', "the recipe asks for 00ff"), ('base = "nowhere.gguf"', "no such file"),
     ('[train]\nmodules = ["q_proj", "kproj"]', "'train.modules' has 'kproj', and a layer has down_proj"),
     ("[train]\nlayers = 40", "'train.layers' is 40, and the model has 3"),
+    ("[train]\nmethod = 'full'\naveraging_layers = [3]", "'train.averaging_layers' has 3, and the candidate has no layer of that number with a q_proj"),
 ])
 def test_what_does_not_fit_the_base_is_one_line(lines: str, says: str, trained: tuple[Path, Path, str], gguf: Path, tmp_path: Path) -> None:
     path, runs = again(trained, tmp_path)
@@ -306,6 +326,10 @@ def test_what_does_not_fit_the_base_is_one_line(lines: str, says: str, trained: 
     ("[train]\nmodules = []", "names of linear layers are needed"), ("[train.weights]\nintents = 1.0", "unknown key 'train.weights.intents'"),
     ("[train.weights]\nintent = 0\nthinking = 0\nopening = 0\nanswer = 0", "no positive weight"), ("[train]\nembeddings = 1", "bool is needed"),
     ("[train]\nstep_tokens = 10", "at least one micro-batch, 1024, is needed"), ("train = 3", "not a table"),
+    ("[train]\nbag_epochs = 2", "'train.bag_epochs' is 2, and the recipe does not train what it changes; 'method = \"full\"'"),
+    ("[train]\nmethod = 'full'\nembeddings = false\nbag_epochs = 2", "'embeddings = true' are needed"),
+    ("[train]\nmethod = 'full'\nlayers = 1\naveraging_layers = [1]", "'layers = 0'"),
+    ("[train]\nmethod = 'full'\naveraging_layers = [-1]", "has -1; numbers of layers are needed"),
 ])
 def test_a_wrong_key_of_a_recipe_says_what_is_allowed(lines: str, says: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"

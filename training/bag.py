@@ -3,8 +3,8 @@
 The vectors of what the user said last are added up and divided by the root of their number; by the same vectors, that sum
 predicts the words of the intent. Both stand in one space (StarSpace, Wu et al. 2018, arXiv:1709.03856; a bag that
 classifies is fastText's, Joulin et al. 2017, arXiv:1607.01759), which is what a model is that reads and writes by one
-matrix. Layers that average what they read then only have to pass it on: their queries are zero, so that they attend to
-every place alike until they learn better.
+matrix; one with an output matrix of its own has to learn that half by steps. Layers that average what they read then
+only have to pass it on: their queries are zero, so that they attend to every place alike until they learn better.
 """
 
 from __future__ import annotations
@@ -17,12 +17,31 @@ import mlx.optimizers as optim
 import numpy as np
 from numpy.typing import NDArray
 
+from training.adamw import EMBEDDING, Arrays
 from training.batches import Tokens
+from training.recipe import Train
+from training.team import Team
 
 BATCH = 512
 RATE, LAST = 3e-3, 0.02
 # What is asked in more tokens says what is asked in the first ones.
 LONGEST = 40
+
+
+def begun(weights: Arrays, train: Train, rows: Sequence[Tokens], team: Team) -> Arrays:
+    """What stands in place of the base's weights at the first step, by name. Raises ValueError, ArithmeticError."""
+    changed = Arrays()
+    for layer in train.averaging_layers:
+        queries = [name for name in weights if f".layers.{layer}.self_attn.q_proj." in name]
+        if not queries:
+            raise ValueError(f"'train.averaging_layers' has {layer}, and the candidate has no layer of that number with a q_proj; the first is 0")
+        changed |= {name: mx.zeros_like(weights[name]) for name in queries}
+    if train.bag_epochs:
+        name = next(one for one in weights if EMBEDDING in one)
+        # One worker's, for all: it takes a fraction of the training, and two would have to round alike.
+        fitted = fit(np.array(weights[name]), rows, train.bag_epochs, train.seed) if team.rank == 0 else np.zeros(0, np.float32)
+        changed[name] = mx.array(team.exchange(fitted)[0])
+    return changed
 
 
 def fit(vectors: NDArray[np.float32], rows: Sequence[Tokens], epochs: float, seed: int) -> NDArray[np.float32]:

@@ -65,8 +65,9 @@ class Train:
     `alpha` its size and scale (alpha / rank), `dropout` its input's. `layers` is how many of the upper layers are
     trained, 0 all; `embeddings` whether full fine-tuning trains them too, and `head` whether by the gradient of the output
     as well, where it shares their weights. `embedding_rate` is the learning rate of token vectors in those of the others:
-    a token learns only where it stands. Before the first step, full fine-tuning fits token vectors by themselves for
-    `bag_epochs` (training/bag.py), and `averaging_layers`, counted in the candidate, lose what they attended to: they average. A step sees about `step_tokens` tokens in
+    a token learns only where it stands. For full fine-tuning, before the first step: `bag_epochs` is how often the rows are seen
+    while token vectors are fitted by themselves to the intents (training/bag.py), and `averaging_layers` are layers, counted in the
+    candidate, that begin by attending to every place alike. A step sees about `step_tokens` tokens in
     micro-batches of about `micro_tokens`, padding counted; `epochs` is how often it sees every row. The learning
     rate rises over the share `warmup` of the steps, then falls as a cosine to `final` of itself. `clip` is the
     largest norm of a gradient, 0 none. Every `evaluate_every` steps the loss of `valid_rows` held-back rows is

@@ -78,8 +78,8 @@ def candidate(recipe: Recipe, base: Base, rows: Path) -> str:
         values["train"].pop(key)
     # These came later, and count where they are used: what was trained before keeps its name.
     for section, name, default in ((values, "keep_layers", []), (values, "new_tokens", 0), (values, "unused_tokens", True),
-                                   (values["train"], "head", True), (values["train"], "embedding_rate", 1.0), (values["train"], "bag_epochs", 0.0), (values["train"], "averaging_layers", []),
-                                   (values["train"]["weights"], "prompt", 0.0)):
+                                   (values["train"], "head", True), (values["train"], "embedding_rate", 1.0), (values["train"], "bag_epochs", 0.0),
+                                   (values["train"], "averaging_layers", []), (values["train"]["weights"], "prompt", 0.0)):
         if section[name] == default:
             section.pop(name)
     content = {"recipe": values, "base": base.sha256 or _weights(base.directory), "rows": read_json(rows / MANIFEST).get("digest")}

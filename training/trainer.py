@@ -139,38 +139,15 @@ class Trainer:
 
     def run(self) -> dict[str, Any]:
         """Train until a reason to stop, and leave the best weights as the adapter."""
+        from training.bag import begun
+
         if not self._resumed():
             self._evaluate()
-            self._prepare()
+            self.stepper.begin_with(begun(self.stepper.weights, self.train, self.batches.rows, self.team))
         reason = ""
         while not reason:
             reason = self._advance()
         return self._finish(reason)
-
-    def _prepare(self) -> None:
-        """What the recipe does to the base before the first step. Raises ValueError, ArithmeticError."""
-        import mlx.core as mx
-        import numpy as np
-
-        from training.adamw import EMBEDDING
-        from training.bag import fit
-
-        train, weights = self.train, self.stepper.weights
-        changed: dict[str, mx.array] = {}
-        for layer in train.averaging_layers:
-            queries = [name for name in weights if f".layers.{layer}.self_attn.q_proj." in name]
-            if not queries:
-                raise ValueError(f"'train.averaging_layers' has {layer}; the candidate has no layer of that number with a q_proj of its own")
-            changed |= {name: mx.zeros_like(weights[name]) for name in queries}
-        if train.bag_epochs:
-            self._log({"lines": [f"token vectors: a bag of words, {train.bag_epochs:g} epochs"]})
-            name = next(one for one in weights if EMBEDDING in one)
-            # One worker's, for all: two would have to round alike.
-            fitted = fit(np.array(weights[name]), self.batches.rows, train.bag_epochs, train.seed) if self.team.rank == 0 else None
-            first = self.team.exchange(fitted)[0]
-            assert first is not None  # the first worker's
-            changed[name] = mx.array(first)
-        self.stepper.begin_with(changed)
 
     def _resumed(self) -> bool:
         """Go on from the newest checkpoint that can be read; False where there is none."""
